@@ -1,0 +1,18 @@
+// Package etcd is the registry on etcd.
+//
+// An instance is the key <namespace>/services/<service>/<instance-id> with a
+// JSON value, under a lease of its own: when the process dies, the key goes
+// with the lease. The lease is renewed every third of its TTL, and the key is
+// watched and read every ten seconds: whoever deletes or changes it, by hand
+// or by restoring an older etcd, finds it put back.
+//
+// A watch is a list, and then the changes from that list's revision on, from a
+// member that has a leader. When the connection was lost, the history was
+// compacted, or the cluster is another one than before, the list is read
+// again; it is read again about every minute in any case. An entry that cannot
+// be understood is skipped, and the others are not affected.
+//
+// Every operation has a deadline of three seconds, and fails at once while
+// there is no connection; a connection that comes back is used at once. So
+// nothing here waits longer for an etcd that is down than it must.
+package etcd
