@@ -1,0 +1,253 @@
+// Package config gives a process typed values that know where they came from.
+//
+// Values are layered, lowest first: the defaults in the code, a YAML file, the
+// environment, the command line. [Load] reads the layers, [Bind] lays them over
+// a struct, and [Config.Unused] finds what nobody asked for. Keys are paths of
+// the struct's yaml tags ("server.grpc.addr"); the environment spells a key as
+// PLINTH_SERVER_GRPC_ADDR, the command line as --server.grpc.addr=VALUE.
+//
+// Guarantees: an unknown key, a key given twice and a value that does not fit
+// are errors ([Error]) that name the source, the line, the key, the value and
+// what was wanted; all of them are reported at once; a struct is bound wholly or
+// not at all; a [Secret] is never shown. A Config may be read by any number of
+// goroutines.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// EnvPrefix begins the name of every environment variable that is a key.
+const EnvPrefix = "PLINTH_"
+
+// Source is where a value came from.
+type Source struct {
+	// Kind is default, file, env or flag.
+	Kind string
+	// Name is the file's path, the variable's name or the flag.
+	Name string
+	// Line is the line in a file, counted from 1.
+	Line int
+}
+
+// The kinds of source, lowest precedence first.
+const (
+	KindDefault = "default"
+	KindFile    = "file"
+	KindEnv     = "env"
+	KindFlag    = "flag"
+)
+
+// String names the place as a person would look it up.
+func (s Source) String() string {
+	switch s.Kind {
+	case KindFile:
+		return fmt.Sprintf("%s:%d", s.Name, s.Line)
+	case KindEnv:
+		return "environment variable " + s.Name
+	case KindFlag:
+		return "flag " + s.Name
+	}
+	return KindDefault
+}
+
+// Error is one thing that is wrong with a configuration.
+type Error struct {
+	// Source is where the value was given.
+	Source Source
+	// Key is the key's path.
+	Key string
+	// Value is what was given; "" for a problem of the key itself.
+	Value string
+	// Problem says what is wrong and what is wanted.
+	Problem string
+}
+
+// Error is one sentence with the place, the key, the value and the problem.
+func (e *Error) Error() string {
+	if e.Value == "" {
+		return fmt.Sprintf("%v: %s: %s", e.Source, e.Key, e.Problem)
+	}
+	return fmt.Sprintf("%v: %s: %q %s", e.Source, e.Key, e.Value, e.Problem)
+}
+
+// Config is the layers of one process.
+type Config struct {
+	file map[string]*item // by key path, leaves only
+	env  map[string]*item // by variable name
+	flag map[string]*item // by key path
+
+	mu      sync.Mutex
+	entries map[string]Entry // by key path: the effective values of what was bound
+}
+
+// item is a value that was given somewhere, not yet typed.
+type item struct {
+	source Source
+	value  string
+	list   []string // of a YAML list
+	isList bool
+	used   bool // guarded by Config.mu
+}
+
+// isNull reports a key with nothing behind it, which sets nothing.
+func (it *item) isNull() bool { return it.isList && it.list == nil }
+
+// Entry is one effective value.
+type Entry struct {
+	// Key is the key's path.
+	Key string
+	// Value is the value as it would be written, a secret as "***".
+	Value string
+	// Source is where it came from.
+	Source Source
+}
+
+// Option adds a layer.
+type Option func(*loader)
+
+type loader struct {
+	path     string
+	required bool
+	environ  []string
+	flags    []string
+}
+
+// WithFile reads a YAML file. One that does not exist is an error only where it
+// is required.
+func WithFile(path string, required bool) Option {
+	return func(l *loader) { l.path, l.required = path, required }
+}
+
+// WithEnviron reads the variables that begin with EnvPrefix out of a list as
+// os.Environ gives it.
+func WithEnviron(environ []string) Option { return func(l *loader) { l.environ = environ } }
+
+// WithFlags reads settings of the form "key.path=value", without dashes.
+func WithFlags(settings []string) Option { return func(l *loader) { l.flags = settings } }
+
+// Load reads the layers. It errs on a file that cannot be read or is not YAML
+// and on settings without a value; what the values mean is not known before
+// [Bind].
+func Load(opts ...Option) (*Config, error) {
+	var l loader
+	for _, o := range opts {
+		o(&l)
+	}
+	c := &Config{
+		file: map[string]*item{}, env: map[string]*item{}, flag: map[string]*item{},
+		entries: map[string]Entry{},
+	}
+	var errs []error
+	if l.path != "" {
+		data, err := os.ReadFile(l.path)
+		switch {
+		case err == nil:
+			errs = append(errs, c.parseFile(l.path, data))
+		case l.required || !errors.Is(err, os.ErrNotExist):
+			errs = append(errs, fmt.Errorf("read configuration: %w", err))
+		}
+	}
+	for _, kv := range l.environ {
+		name, value, _ := strings.Cut(kv, "=")
+		if strings.HasPrefix(name, EnvPrefix) && !serviceLink.MatchString(name) {
+			c.env[name] = &item{source: Source{Kind: KindEnv, Name: name}, value: value}
+		}
+	}
+	for _, kv := range l.flags {
+		key, value, ok := strings.Cut(kv, "=")
+		src := Source{Kind: KindFlag, Name: "--" + key}
+		if !ok {
+			errs = append(errs, &Error{Source: src, Key: key, Problem: "has no value, want --" + key + "=VALUE"})
+			continue
+		}
+		c.flag[key] = &item{source: src, value: value}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Entries are the effective values of everything that was bound, sorted by key.
+func (c *Config) Entries() []Entry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([]Entry, 0, len(c.entries))
+	for _, e := range c.entries {
+		out = append(out, e)
+	}
+	slices.SortFunc(out, func(a, b Entry) int { return strings.Compare(a.Key, b.Key) })
+	return out
+}
+
+// Unused reports the values that were given but that no [Bind] asked for, which
+// are most often misspelt. Call it when everything is bound.
+func (c *Config) Unused() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var errs []error
+	for key, it := range c.file {
+		if !it.used {
+			errs = append(errs, unknownKey(it.source, key, c.entries))
+		}
+	}
+	for name, it := range c.env {
+		if !it.used {
+			errs = append(errs, unknownKey(it.source, strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, EnvPrefix), "_", ".")), c.entries))
+		}
+	}
+	for key, it := range c.flag {
+		if !it.used {
+			errs = append(errs, unknownKey(it.source, key, c.entries))
+		}
+	}
+	return errors.Join(sorted(errs)...)
+}
+
+func sorted(errs []error) []error {
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errs
+}
+
+func unknownKey(src Source, key string, entries map[string]Entry) error {
+	problem := "is not a known key"
+	best, distance := "", 3
+	for known := range entries {
+		if d := editDistance(key, known, distance); d < distance || d == distance && (best == "" || known < best) {
+			best, distance = known, d
+		}
+	}
+	if best != "" {
+		problem += ", did you mean " + best + "?"
+	}
+	return &Error{Source: src, Key: key, Problem: problem}
+}
+
+// editDistance is Levenshtein's; above limit it need not be exact.
+func editDistance(a, b string, limit int) int {
+	if len(a)-len(b) > limit || len(b)-len(a) > limit {
+		return limit + 1
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,46 @@
+package config
+
+import (
+	"reflect"
+)
+
+// Key describes one key of a struct, for help and documentation.
+type Key struct {
+	// Path is the key's path; "<name>" stands for the keys of a map.
+	Path string
+	// Env is the environment variable, "" below a map.
+	Env string
+	// Default is the default as it would be written, "" below a map.
+	Default string
+	// Doc is the field's doc tag.
+	Doc string
+}
+
+// Describe lists the keys of a struct in its order, with the given defaults.
+func Describe[T any](defaults T) []Key {
+	v := reflect.ValueOf(&defaults).Elem()
+	return describe(v, "", nil)
+}
+
+func describe(v reflect.Value, path string, keys []Key) []Key {
+	for _, f := range fields(v.Type()) {
+		fv, key := v.FieldByIndex(f.Index), join(path, f.key)
+		switch {
+		case fv.Kind() == reflect.Map:
+			elem := reflect.New(fv.Type().Elem()).Elem()
+			key = join(key, "<name>")
+			if elem.Kind() == reflect.Struct && !isText(elem) {
+				for _, k := range describe(elem, key, nil) {
+					keys = append(keys, Key{Path: k.Path, Doc: k.Doc})
+				}
+				continue
+			}
+			keys = append(keys, Key{Path: key, Doc: f.Tag.Get("doc")})
+		case fv.Kind() == reflect.Struct && !isText(fv):
+			keys = describe(fv, key, keys)
+		default:
+			keys = append(keys, Key{Path: key, Env: EnvName(key), Default: text(fv), Doc: f.Tag.Get("doc")})
+		}
+	}
+	return keys
+}

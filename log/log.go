@@ -1,0 +1,157 @@
+// Package log builds the process' zap logger: JSON lines for programs, console
+// lines for a person at a terminal, a level that can change at run time, and
+// the trace of a context in every line that is logged through [From] or slog.
+//
+// Guarantees: nothing here touches zap's or slog's process-wide loggers; a
+// [Log] may be used by any number of goroutines; a line is written with one
+// Write and is not buffered, so a crash loses none. A writer that blocks blocks
+// the callers.
+package log
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// Formats of a line. FormatAuto is console on a terminal and JSON elsewhere.
+const (
+	FormatAuto    = "auto"
+	FormatJSON    = "json"
+	FormatConsole = "console"
+)
+
+// Config says what is logged, how and where.
+type Config struct {
+	// Level is debug, info, warn or error; "" means info.
+	Level string
+	// Format is json, console or auto; "" means auto.
+	Format string
+	// Output takes the lines; nil means standard error.
+	Output io.Writer
+	// Fields are in every line, for instance the service's name.
+	Fields []zap.Field
+	// IDs tells the trace ID and the span ID of a context, each "" where
+	// there is none. Nil logs neither.
+	IDs func(ctx context.Context) (traceID, spanID string)
+}
+
+// Log is a logger and the level it logs at.
+type Log struct {
+	logger *zap.Logger
+	level  zap.AtomicLevel
+	ids    func(ctx context.Context) (traceID, spanID string)
+}
+
+// New builds a logger. It errs on a level or a format that does not exist.
+func New(cfg Config) (*Log, error) {
+	l := &Log{level: zap.NewAtomicLevel(), ids: cfg.IDs}
+	if err := l.SetLevel(cfg.Level); err != nil {
+		return nil, err
+	}
+	out := cfg.Output
+	if out == nil {
+		out = os.Stderr
+	}
+	enc := zapcore.EncoderConfig{
+		TimeKey: "time", LevelKey: "level", NameKey: "logger", MessageKey: "msg", StacktraceKey: "stack",
+		EncodeTime: zapcore.RFC3339NanoTimeEncoder, EncodeLevel: zapcore.LowercaseLevelEncoder,
+		EncodeDuration: zapcore.SecondsDurationEncoder, EncodeCaller: zapcore.ShortCallerEncoder,
+		LineEnding: zapcore.DefaultLineEnding,
+	}
+	var encoder zapcore.Encoder
+	switch format := cfg.Format; {
+	case format == FormatJSON || (format == FormatAuto || format == "") && !isTerminal(out):
+		encoder = zapcore.NewJSONEncoder(enc)
+	case format == FormatConsole || format == FormatAuto || format == "":
+		enc.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
+		enc.EncodeLevel = zapcore.CapitalLevelEncoder
+		enc.EncodeDuration = zapcore.StringDurationEncoder
+		encoder = zapcore.NewConsoleEncoder(enc)
+	default:
+		return nil, fmt.Errorf("build logger: format %q is none of json, console, auto", format)
+	}
+	core := zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(out)), l.level)
+	l.logger = zap.New(core, zap.ErrorOutput(zapcore.Lock(zapcore.AddSync(out)))).With(cfg.Fields...)
+	return l, nil
+}
+
+// Logger is the plain logger, without a trace.
+func (l *Log) Logger() *zap.Logger { return l.logger }
+
+// Level is the level in use.
+func (l *Log) Level() string { return l.level.String() }
+
+// SetLevel changes the level at run time: debug, info, warn or error; "" means
+// info. Any other level is an error and changes nothing.
+func (l *Log) SetLevel(level string) error {
+	var lv zapcore.Level
+	switch strings.ToLower(level) {
+	case "debug":
+		lv = zapcore.DebugLevel
+	case "", "info":
+		lv = zapcore.InfoLevel
+	case "warn":
+		lv = zapcore.WarnLevel
+	case "error":
+		lv = zapcore.ErrorLevel
+	default:
+		return fmt.Errorf("set log level: %q is none of debug, info, warn, error", level)
+	}
+	l.level.SetLevel(lv)
+	return nil
+}
+
+// Traced is the logger with the IDs of the trace in ctx.
+func (l *Log) Traced(ctx context.Context) *zap.Logger {
+	if fields := l.TraceFields(ctx, nil); len(fields) > 0 {
+		return l.logger.With(fields...)
+	}
+	return l.logger
+}
+
+// TraceFields appends the IDs of the trace in ctx to fields.
+func (l *Log) TraceFields(ctx context.Context, fields []zap.Field) []zap.Field {
+	if l.ids == nil {
+		return fields
+	}
+	traceID, spanID := l.ids(ctx)
+	if traceID != "" {
+		fields = append(fields, zap.String("trace_id", traceID))
+	}
+	if spanID != "" {
+		fields = append(fields, zap.String("span_id", spanID))
+	}
+	return fields
+}
+
+type contextKey struct{}
+
+// Into returns a context that carries l for [From].
+func (l *Log) Into(ctx context.Context) context.Context {
+	return context.WithValue(ctx, contextKey{}, l)
+}
+
+// From is the logger that a context carries, with the IDs of the context's
+// trace. In a handler that a Plinth server called it is the service's logger;
+// in a context that carries none it is a logger that discards.
+func From(ctx context.Context) *zap.Logger {
+	if l, ok := ctx.Value(contextKey{}).(*Log); ok {
+		return l.Traced(ctx)
+	}
+	return zap.NewNop()
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && f.Name() != os.DevNull
+}

@@ -1,0 +1,209 @@
+package trace
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	oteltrace "go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+)
+
+// DefaultSample is the share of new traces that are sampled.
+const DefaultSample = 1.0
+
+// Config says who records spans and where they go.
+type Config struct {
+	// Service, Version and Instance name the process in its spans.
+	Service, Version, Instance string
+	// Endpoint is where spans are sent, as a URL: "http://host:4318" or
+	// "https://host:4318" for OTLP over HTTP (path /v1/traces unless the URL
+	// has one), "grpc://host:4317" for OTLP over plaintext gRPC and
+	// "grpcs://host:4317" with TLS. "" records and sends nothing.
+	Endpoint string
+	// Sample is the share of new traces that are sampled, 0 to 1. Zero means
+	// none; a trace that a caller started keeps the caller's decision.
+	Sample float64
+	// OnError is told of spans that could not be sent. Nil passes over them.
+	OnError func(error)
+}
+
+// Tracer starts spans for one process.
+type Tracer struct {
+	provider oteltrace.TracerProvider
+	tracer   oteltrace.Tracer
+	sdk      *sdktrace.TracerProvider // nil where nothing is exported
+	sample   atomic.Uint64            // upper bound of the trace IDs' low 63 bits that are sampled
+}
+
+// New builds a tracer. It errs on an endpoint that cannot be one; it does not
+// connect, so a collector that is down is no error.
+func New(cfg Config) (*Tracer, error) {
+	t := &Tracer{}
+	if err := t.SetSample(cfg.Sample); err != nil {
+		return nil, err
+	}
+	if cfg.Endpoint == "" {
+		t.provider = noop.NewTracerProvider()
+	} else {
+		exporter, err := newExporter(cfg.Endpoint)
+		if err != nil {
+			return nil, err
+		}
+		if cfg.OnError != nil {
+			exporter = &reportingExporter{SpanExporter: exporter, report: cfg.OnError}
+		}
+		t.sdk = sdktrace.NewTracerProvider(
+			sdktrace.WithBatcher(exporter, sdktrace.WithBatchTimeout(time.Second)),
+			sdktrace.WithIDGenerator(ids{}),
+			// A call's sampling is decided in Begin. What reaches the SDK
+			// without a parent is a span that a service started by itself.
+			sdktrace.WithSampler(sdktrace.ParentBased(rootSampler{t})),
+			sdktrace.WithResource(resource.NewSchemaless(
+				attribute.String("service.name", cfg.Service),
+				attribute.String("service.version", cfg.Version),
+				attribute.String("service.instance.id", cfg.Instance),
+			)),
+		)
+		t.provider = t.sdk
+	}
+	t.tracer = t.provider.Tracer("plinth.internal/trace")
+	return t, nil
+}
+
+// Provider is the OpenTelemetry provider, for libraries that take one.
+func (t *Tracer) Provider() oteltrace.TracerProvider { return t.provider }
+
+// SetSample changes the share of new traces that are sampled, 0 to 1, at run
+// time.
+func (t *Tracer) SetSample(share float64) error {
+	if math.IsNaN(share) || share < 0 || share > 1 {
+		return fmt.Errorf("set trace sampling: %v is not a share between 0 and 1", share)
+	}
+	t.sample.Store(uint64(share * (1 << 63)))
+	return nil
+}
+
+// Shutdown sends what is still queued, bounded by ctx, and stops.
+func (t *Tracer) Shutdown(ctx context.Context) error {
+	if t.sdk == nil {
+		return nil
+	}
+	if err := t.sdk.Shutdown(ctx); err != nil {
+		return fmt.Errorf("send the last spans: %w", err)
+	}
+	return nil
+}
+
+// Named is what a span can be called after.
+type Named interface {
+	// FullMethod names the operation without its parameters.
+	FullMethod() string
+}
+
+// Begin starts the part of a trace that a call is: as a child of parent where
+// that has a span ID, under the parent's trace ID where it has only that, else
+// as a new trace. The returned context carries the trace. The span is nil where
+// none is recorded; else the caller ends it.
+func (t *Tracer) Begin(ctx context.Context, parent oteltrace.SpanContext, kind oteltrace.SpanKind, name Named) (context.Context, oteltrace.Span) {
+	traceID := parent.TraceID()
+	if !traceID.IsValid() {
+		traceID = newTraceID()
+	}
+	sampled := parent.IsSampled()
+	if !parent.HasSpanID() {
+		sampled = t.samples(traceID)
+	}
+	if sampled && t.sdk != nil {
+		if parent.HasSpanID() {
+			ctx = oteltrace.ContextWithSpanContext(ctx, parent)
+		} else {
+			ctx = context.WithValue(oteltrace.ContextWithSpanContext(ctx, oteltrace.SpanContext{}), traceIDKey{}, traceID)
+		}
+		return t.tracer.Start(ctx, name.FullMethod(), oteltrace.WithSpanKind(kind))
+	}
+	cfg := oteltrace.SpanContextConfig{TraceID: traceID, SpanID: newSpanID(), TraceState: parent.TraceState()}
+	if sampled {
+		cfg.TraceFlags = oteltrace.FlagsSampled
+	}
+	return oteltrace.ContextWithSpanContext(ctx, oteltrace.NewSpanContext(cfg)), nil
+}
+
+// samples decides on the low bits of the trace ID, so that all services with
+// the same share decide alike.
+func (t *Tracer) samples(id oteltrace.TraceID) bool {
+	return binary.BigEndian.Uint64(id[8:])>>1 < t.sample.Load()
+}
+
+// rootSampler decides for spans without a parent that did not come through
+// Begin, and lets Begin's own decision stand.
+type rootSampler struct{ t *Tracer }
+
+func (s rootSampler) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
+	_, decided := p.ParentContext.Value(traceIDKey{}).(oteltrace.TraceID)
+	if decided || s.t.samples(p.TraceID) {
+		return sdktrace.SamplingResult{Decision: sdktrace.RecordAndSample}
+	}
+	return sdktrace.SamplingResult{Decision: sdktrace.Drop}
+}
+
+func (rootSampler) Description() string { return "plinth" }
+
+// traceIDKey carries the trace ID that a root span must have to the SDK.
+type traceIDKey struct{}
+
+// ids makes the SDK use the caller's trace ID for a root span.
+type ids struct{}
+
+func (ids) NewIDs(ctx context.Context) (oteltrace.TraceID, oteltrace.SpanID) {
+	if id, ok := ctx.Value(traceIDKey{}).(oteltrace.TraceID); ok {
+		return id, newSpanID()
+	}
+	return newTraceID(), newSpanID()
+}
+
+func (ids) NewSpanID(context.Context, oteltrace.TraceID) oteltrace.SpanID { return newSpanID() }
+
+func newExporter(endpoint string) (sdktrace.SpanExporter, error) {
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Host == "" {
+		return nil, fmt.Errorf("open trace exporter: endpoint %q is not a URL such as http://host:4318 or grpc://host:4317", endpoint)
+	}
+	ctx := context.Background() // neither exporter dials here
+	switch u.Scheme {
+	case "http", "https":
+		opts := []otlptracehttp.Option{otlptracehttp.WithEndpointURL(endpoint)}
+		if u.Path == "" || u.Path == "/" {
+			opts = append(opts, otlptracehttp.WithURLPath("/v1/traces"))
+		}
+		return otlptracehttp.New(ctx, opts...)
+	case "grpc":
+		return otlptracegrpc.New(ctx, otlptracegrpc.WithEndpoint(u.Host), otlptracegrpc.WithInsecure())
+	case "grpcs":
+		return otlptracegrpc.New(ctx, otlptracegrpc.WithEndpoint(u.Host))
+	}
+	return nil, fmt.Errorf("open trace exporter: endpoint %q has scheme %q, want http, https, grpc or grpcs", endpoint, u.Scheme)
+}
+
+// reportingExporter tells of failed exports, which the SDK would hand to a
+// process-wide handler.
+type reportingExporter struct {
+	sdktrace.SpanExporter
+	report func(error)
+}
+
+func (e *reportingExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+	if err := e.SpanExporter.ExportSpans(ctx, spans); err != nil {
+		e.report(fmt.Errorf("send %d spans: %w", len(spans), err))
+	}
+	return nil
+}
