@@ -1,0 +1,35 @@
+// Package client calls a service by its name: discovery, balancing, deadline,
+// retry and breaker behind a plain *grpc.ClientConn or *http.Client.
+//
+// The chain is folded once for each service and is the same for unary calls,
+// streams and HTTP requests:
+//
+//	call ─> [outer] ─> deadline ─> retry ─┬─> breaker ─> pick ─> transport ─> instance
+//	        tracing    a total    at most │   (service,  (balancer, not the
+//	        metering   for all    three   │   method)    one that failed)
+//	                   attempts   attempts│
+//	                                      └─> breaker ─> pick ─> transport ─> another instance
+//
+// What a failed attempt does: one that provably never reached an instance is
+// made again at once on another one, for free; one that may have been processed
+// is made again only if the call is idempotent (the proto's idempotency_level, the
+// HTTP method), after a jittered delay, out of a budget of a tenth of the calls.
+// The packages balancer, breaker and retry hold these rules and their numbers.
+//
+// Guarantees:
+//   - Getting a connection never waits and never fails because of the registry.
+//     Calls made before the first list of instances is known wait for it; calls
+//     made while there is none fail at once, UNAVAILABLE, with a sentence that says
+//     since when and why; and all heals by itself.
+//   - A list that was good is kept for as long as the registry fails. An instance
+//     that drains (in the registry, or by its health service) gets no new calls
+//     while there is another one.
+//   - A stream is never repeated, nor is an HTTP request whose body cannot be had
+//     again: only what was never sent is.
+//   - What a call does is decided by the state of one [Client]. Two clients in one
+//     process do not see each other.
+//   - All methods may be called concurrently. Functions given as options are called
+//     from the goroutine of the call or the update concerned, and hold it up as
+//     long as they take.
+//   - After [Client.Close] no goroutine is left.
+package client

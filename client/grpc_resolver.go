@@ -1,0 +1,90 @@
+package client
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/attributes"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/resolver"
+
+	"plinth.internal/middleware"
+
+	_ "google.golang.org/grpc/health" // the client side of health checks
+)
+
+const scheme = "plinth"
+
+// serviceConfig picks our balancer, and asks every instance for its health: an
+// instance that says NOT_SERVING gets no new calls one round trip later. One
+// that has no health service counts as healthy.
+const serviceConfig = `{"loadBalancingConfig":[{"` + balancerName + `":{}}],"healthCheckConfig":{"serviceName":""}}`
+
+// dialOptions are the client's own; RESILIENCE.md, A-B has the reasons for the
+// numbers.
+func (s *service) dialOptions() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithResolvers(resolverBuilder{s}),
+		grpc.WithDefaultServiceConfig(serviceConfig),
+		grpc.WithDisableServiceConfig(),
+		// One layer retries. What never left the client is still sent again.
+		grpc.WithDisableRetry(),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(s.client.options.dial),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{
+			Time:                10 * time.Second,
+			Timeout:             3 * time.Second,
+			PermitWithoutStream: true,
+		}),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.5, MaxDelay: 5 * time.Second},
+			MinConnectTimeout: 3 * time.Second,
+		}),
+		grpc.WithIdleTimeout(0), // off: an idle connection is a warm one
+		grpc.WithUnaryInterceptor(middleware.UnaryClient(s.name, s.chain...)),
+		grpc.WithStreamInterceptor(middleware.StreamClient(s.name, s.chain...)),
+	}
+}
+
+// resolverBuilder is used through grpc.WithResolvers only: nothing is
+// registered in the process.
+type resolverBuilder struct{ service *service }
+
+func (b resolverBuilder) Scheme() string { return scheme }
+
+func (b resolverBuilder) Build(_ resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+	s := b.service
+	ctx, cancel := context.WithCancel(s.client.ctx)
+	// Not through client.watch: Build runs within Conn, which holds the lock
+	// and has seen that the client is open. (Later only if a user's options
+	// bring back the idle mode, which a closed connection does not leave.)
+	s.client.wg.Go(func() {
+		defer cancel()
+		s.watch(ctx, s.grpc, func(v *view) {
+			if !v.known {
+				cc.ReportError(v.err)
+				return
+			}
+			state := resolver.State{
+				Endpoints:  make([]resolver.Endpoint, len(v.nodes)),
+				Attributes: attributes.New(viewKey{}, v),
+			}
+			for i, n := range v.nodes {
+				state.Endpoints[i].Addresses = []resolver.Address{{Addr: n.addr}}
+			}
+			_ = cc.UpdateState(state) // its error asks for a new list; ours come by themselves
+		})
+	})
+	return watchResolver{cancel}, nil
+}
+
+// viewKey is the attribute under which the balancer finds the view.
+type viewKey struct{}
+
+type watchResolver struct{ cancel context.CancelFunc }
+
+func (watchResolver) ResolveNow(resolver.ResolveNowOptions) {} // the watch is never behind
+func (r watchResolver) Close()                              { r.cancel() }

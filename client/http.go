@@ -1,0 +1,212 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"plinth.internal/internal/backoff"
+)
+
+// The pool of HTTP connections.
+const (
+	httpDialTimeout  = 500 * time.Millisecond
+	httpIdlePerHost  = 64
+	httpIdleTimeout  = 90 * time.Second
+	httpRestBase     = 100 * time.Millisecond // after the first connection that failed
+	httpRestMax      = 5 * time.Second
+	httpPicksPerCall = 4
+)
+
+// dialError marks what failed before anything was sent.
+type dialError struct{ err error }
+
+func (e *dialError) Error() string { return e.err.Error() }
+func (e *dialError) Unwrap() error { return e.err }
+
+func newTransport(dial func(ctx context.Context, addr string) (net.Conn, error)) *http.Transport {
+	return &http.Transport{
+		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, httpDialTimeout)
+			defer cancel()
+			conn, err := dial(ctx, addr)
+			if err != nil {
+				return nil, &dialError{err}
+			}
+			return conn, nil
+		},
+		MaxIdleConnsPerHost: httpIdlePerHost,
+		IdleConnTimeout:     httpIdleTimeout,
+	}
+}
+
+// httpTransport keeps requests for other hosts out of the chain.
+type httpTransport struct {
+	service string
+	chain   http.RoundTripper
+}
+
+func (t *httpTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Scheme != "http" || r.URL.Host != t.service {
+		if r.Body != nil {
+			_ = r.Body.Close() // as every RoundTripper must
+		}
+		return nil, fmt.Errorf("call %s://%s: this client calls http://%s only", r.URL.Scheme, r.URL.Host, t.service)
+	}
+	return t.chain.RoundTrip(r)
+}
+
+// CloseIdleConnections lets http.Client.CloseIdleConnections do nothing: the
+// pool belongs to all services of the client.
+func (t *httpTransport) CloseIdleConnections() {}
+
+// failingTransport is the transport for a name that cannot be called.
+type failingTransport struct{ err error }
+
+func (t failingTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body != nil {
+		_ = r.Body.Close()
+	}
+	return nil, t.err
+}
+
+// httpView is the list of instances for HTTP, watched from the first request on.
+type httpView struct {
+	start   sync.Once
+	known   chan struct{} // closed at the first view, good or not
+	current atomic.Pointer[view]
+}
+
+// httpNodes returns the current list, waiting for the first one.
+func (s *service) httpNodes(ctx context.Context) (*view, error) {
+	if s.client.ctx.Err() != nil {
+		return nil, s.closed()
+	}
+	h := &s.httpView
+	v := h.current.Load()
+	if v == nil {
+		h.start.Do(func() {
+			var once sync.Once
+			apply := func(v *view) {
+				h.current.Store(v)
+				once.Do(func() { close(h.known) })
+			}
+			if !s.client.watch(func(ctx context.Context) { s.watch(ctx, s.http, apply) }) {
+				apply(&view{service: s.name, err: s.closed()})
+			}
+		})
+		select {
+		case <-h.known:
+			v = h.current.Load()
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for the first list of the instances of %q: %w", s.name, context.Cause(ctx))
+		case <-s.client.ctx.Done():
+			return nil, s.closed()
+		}
+	}
+	if len(v.nodes) == 0 {
+		return nil, status.Error(codes.Unavailable, v.err.Error())
+	}
+	return v, nil
+}
+
+func (s *service) closed() error { return fmt.Errorf("call service %q: %w", s.name, ErrClosed) }
+
+// httpBase sends one attempt to an instance that it picks.
+type httpBase struct{ service *service }
+
+func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
+	s := b.service
+	a := attemptOf(r.Context())
+	v, err := s.httpNodes(r.Context())
+	if err != nil {
+		if r.Body != nil {
+			_ = r.Body.Close()
+		}
+		return nil, err
+	}
+	n := pickRested(a, v)
+	n.endpoint.Begin() // ended by send, when the response body is done with
+
+	out := *r // the adapter's own copy, but it shares the URL with the caller's
+	url := *r.URL
+	url.Host = n.addr
+	out.URL = &url
+	if out.Host == "" {
+		out.Host = s.name
+	}
+	resp, err := s.client.transport.RoundTrip(&out)
+	if err == nil {
+		n.rest.over()
+		return resp, nil
+	}
+	if _, ok := errors.AsType[*dialError](err); ok {
+		a.sent.Store(false)
+		n.rest.begin(time.Now())
+	}
+	if r.Context().Err() != nil {
+		return nil, fmt.Errorf("call instance %s of %q at %s: %w", n.id, s.name, n.addr, r.Context().Err())
+	}
+	return nil, &unreachableError{service: s.name, instance: n.id, addr: n.addr, err: err}
+}
+
+// pickRested picks an instance, and another one as long as the picked one could
+// not be connected to a moment ago. If all are like that the last one has to do.
+func pickRested(a *attempt, v *view) *node {
+	now := time.Now()
+	var i int
+	avoid := a.tried
+	for range httpPicksPerCall {
+		i = a.pick(v.nodes, v.endpoints, avoid)
+		if v.nodes[i].rest.ready(now) {
+			break
+		}
+		avoid = append(slices.Clip(avoid), v.endpoints[i])
+	}
+	return v.nodes[i]
+}
+
+// rest keeps calls away from an address that cannot be connected to, as the
+// backoff of a gRPC connection does. When it is over one call tries.
+type rest struct {
+	made     time.Time    // what times are counted from, so that a clock that jumps does no harm
+	until    atomic.Int64 // nanoseconds after made, 0 = none
+	failures atomic.Int64
+}
+
+// ready reports whether the address may be tried. It lets one caller through
+// when the rest is over, and gives the others another one.
+func (r *rest) ready(now time.Time) bool {
+	until := r.until.Load()
+	if until == 0 {
+		return true
+	}
+	if int64(now.Sub(r.made)) < until {
+		return false
+	}
+	return r.until.CompareAndSwap(until, int64(now.Add(httpDialTimeout).Sub(r.made)))
+}
+
+// begin starts a rest, longer with every failure.
+func (r *rest) begin(now time.Time) {
+	n := r.failures.Add(1)
+	// Half of the ceiling at least, and half of it up to chance.
+	d := backoff.Around(backoff.Ceiling(httpRestBase, httpRestMax, int(n-1))*3/4, 1.0/3)
+	r.until.Store(max(1, int64(now.Add(d).Sub(r.made))))
+}
+
+func (r *rest) over() {
+	if r.until.Load() != 0 || r.failures.Load() != 0 {
+		r.until.Store(0)
+		r.failures.Store(0)
+	}
+}

@@ -1,0 +1,180 @@
+// Package deadline makes sure that a call has a deadline and that the deadline
+// travels: [Client] sets it and hands it on, [Server] applies it and turns away
+// work that nobody waits for any more. Over gRPC the transport carries it in the
+// grpc-timeout header; over HTTP this package does, in the same header and
+// format, so that a chain of calls over both keeps one deadline.
+//
+// Guarantees:
+//   - A deadline is only ever made earlier, never later.
+//   - Only durations travel. Clocks that differ or jump do no harm.
+//   - No goroutine is started, and a context is derived only where the deadline
+//     changes.
+//   - A deadline is not applied to a stream unless the caller or the client's
+//     settings give one: streams are meant to last.
+package deadline
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"plinth.internal/middleware"
+)
+
+const (
+	// Hop is what is taken off the deadline of the caller of this process
+	// before it is passed on, so that there is time to answer that caller
+	// after a callee has used up what it was given.
+	Hop = 5 * time.Millisecond
+	// MinRemaining is the least time that a server starts work for.
+	MinRemaining = time.Millisecond
+
+	// Header carries the remaining time of an HTTP request.
+	Header = "grpc-timeout"
+)
+
+// Client sets the deadline of outgoing calls to the earliest of: the deadline
+// of ctx, the timeout for the call, and the deadline that [Server] saw less
+// [Hop]. A timeout of zero or less sets none. The timeout covers the whole call
+// with all its attempts; for HTTP it includes the response body.
+//
+// A call whose deadline has passed is not made: DEADLINE_EXCEEDED. The function
+// is called once for every call, concurrently.
+func Client(timeout func(*middleware.Call) time.Duration) middleware.Middleware {
+	return func(next middleware.Handler) middleware.Handler {
+		return func(ctx context.Context, call *middleware.Call) error {
+			now := time.Now()
+			current, bounded := ctx.Deadline()
+			limit := current
+			if caller, ok := ctx.Value(inboundKey{}).(*inbound); ok {
+				if d := caller.deadline.Add(-Hop); !bounded || d.Before(limit) {
+					limit, bounded = d, true
+				}
+			}
+			if t := timeout(call); t > 0 {
+				if d := now.Add(t); !bounded || d.Before(limit) {
+					limit, bounded = d, true
+				}
+			}
+			if !bounded {
+				return next(ctx, call)
+			}
+			if remaining := limit.Sub(now); remaining <= 0 {
+				return status.Errorf(codes.DeadlineExceeded,
+					"call %s/%s: %s are left of the caller's deadline, and %s of it are kept for the answer",
+					call.Target, call.Method, max(0, remaining+Hop), Hop)
+			}
+			if !limit.Equal(current) {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithDeadline(ctx, limit)
+				defer cancel()
+			}
+			Propagate(ctx, call)
+			return next(ctx, call)
+		}
+	}
+}
+
+// Propagate writes the time that remains of ctx into an HTTP request. [Client]
+// calls it; a middleware that makes several attempts calls it again for each. It
+// does nothing for gRPC, which writes the header itself.
+func Propagate(ctx context.Context, call *middleware.Call) {
+	if call.Kind != middleware.ClientHTTP {
+		return
+	}
+	if d, ok := ctx.Deadline(); ok {
+		call.SetHeader(Header, Format(time.Until(d)))
+	}
+}
+
+// Option changes what [Server] does.
+type Option func(*server)
+
+// WithDefault gives calls whose caller sets no deadline one of d, except
+// streams. The default is none; zero or less means none.
+func WithDefault(d time.Duration) Option {
+	return func(s *server) { s.fallback = d }
+}
+
+type server struct {
+	fallback time.Duration
+}
+
+// Server applies the caller's deadline to incoming calls. It turns away, before
+// the handler runs, a call whose caller has gone (CANCELED), one with less than
+// [MinRemaining] left (DEADLINE_EXCEEDED), and an HTTP request whose header
+// cannot be read (INVALID_ARGUMENT).
+func Server(opts ...Option) middleware.Middleware {
+	var s server
+	for _, opt := range opts {
+		opt(&s)
+	}
+	return func(next middleware.Handler) middleware.Handler {
+		return func(ctx context.Context, call *middleware.Call) error {
+			if err := ctx.Err(); err != nil {
+				return middleware.Status(err).Err()
+			}
+			now := time.Now()
+			current, bounded := ctx.Deadline()
+			limit, bounded, err := received(now, current, bounded, call)
+			if err != nil {
+				return status.Error(codes.InvalidArgument, err.Error())
+			}
+			if bounded {
+				if remaining := limit.Sub(now); remaining < MinRemaining {
+					return status.Errorf(codes.DeadlineExceeded,
+						"start %s/%s: %s are left of the caller's deadline, less than the %s that work is started for",
+						call.Service, call.Method, max(0, remaining), MinRemaining)
+				}
+				ctx = &inbound{Context: ctx, deadline: limit}
+			} else if s.fallback > 0 && !call.Kind.Stream() {
+				limit = now.Add(s.fallback)
+			}
+			if !limit.Equal(current) {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithDeadline(ctx, limit)
+				defer cancel()
+			}
+			return next(ctx, call)
+		}
+	}
+}
+
+// received adds the deadline that an HTTP request carries to the one that the
+// context has; over gRPC the transport has done so.
+func received(now, limit time.Time, bounded bool, call *middleware.Call) (time.Time, bool, error) {
+	if call.Kind != middleware.ServerHTTP {
+		return limit, bounded, nil
+	}
+	v := call.Header(Header)
+	if v == "" {
+		return limit, bounded, nil
+	}
+	t, err := Parse(v)
+	if err != nil {
+		return limit, bounded, err
+	}
+	if d := now.Add(t); !bounded || d.Before(limit) {
+		return d, true, nil
+	}
+	return limit, bounded, nil
+}
+
+type inboundKey struct{}
+
+// inbound is a context that remembers the deadline which the caller of this
+// process has set. It is a context itself to save an allocation.
+type inbound struct {
+	context.Context
+
+	deadline time.Time
+}
+
+func (c *inbound) Value(key any) any {
+	if key == (inboundKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
+}

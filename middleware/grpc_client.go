@@ -1,0 +1,279 @@
+package middleware
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+)
+
+// UnaryClient binds a chain to the unary calls that a client makes to the
+// service named target. A middleware may call next several times; each time is
+// an attempt with the same request.
+func UnaryClient(target string, chain ...Middleware) grpc.UnaryClientInterceptor {
+	handler := Chain(chain...)(end)
+	methods := new(methodTable)
+	return func(ctx context.Context, fullMethod string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		c := &unaryClientCall{fullMethod: fullMethod, req: req, resp: reply, cc: cc, invoke: invoke, opts: opts}
+		c.init(ctx, ClientUnary, target, methods.get(fullMethod), c)
+		return withStatus(handler(ctx, &c.Call))
+	}
+}
+
+// withStatus gives an error that has no status one, and leaves others as they
+// are: callers may want to know their type.
+func withStatus(err error) error {
+	if s, ok := status.FromError(err); err == nil || ok && s.Code() != codes.OK {
+		return err
+	}
+	return Status(err).Err()
+}
+
+// StreamClient binds a chain to the streams that a client opens to the service
+// named target. The chain runs in a goroutine of its own, which ends when grpc
+// reports the stream's end: at the error or the last response that RecvMsg
+// returns, or when the context or the connection ends. A stream that is
+// abandoned without any of these leaks in grpc as well.
+func StreamClient(target string, chain ...Middleware) grpc.StreamClientInterceptor {
+	handler := Chain(chain...)(end)
+	methods := new(methodTable)
+	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, fullMethod string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		opened := make(chan grpc.ClientStream, 1)
+		c := &streamClientCall{fullMethod: fullMethod, desc: desc, cc: cc, open: open, opts: opts, opened: opened}
+		c.init(ctx, ClientStream, target, methods.get(fullMethod), c)
+		ended := start(ctx, handler, &c.Call)
+		select {
+		case s := <-opened:
+			return s, nil
+		case err := <-ended:
+			select {
+			case s := <-opened: // it was opened and ended at once; it tells its outcome itself
+				return s, nil
+			default:
+			}
+			if err == nil {
+				err = errors.New("open stream: a middleware answered without opening it")
+			}
+			return nil, withStatus(err)
+		}
+	}
+}
+
+// errExited is the outcome of a chain whose goroutine was ended from inside.
+var errExited = errors.New("run middlewares: one of them ended its goroutine (runtime.Goexit)")
+
+// start runs a chain in a goroutine of its own. The channel receives its
+// outcome, also where the goroutine is ended from inside, as a test's Fatal
+// does, so that nobody waits for ever.
+func start(ctx context.Context, handler Handler, call *Call) <-chan error {
+	ended := make(chan error, 1)
+	go func() {
+		err := errExited
+		defer func() { ended <- err }()
+		err = handler(ctx, call)
+	}()
+	return ended
+}
+
+// grpcClientCall is what unary calls and streams share on a client.
+type grpcClientCall struct {
+	Call
+	caller   context.Context // carries the metadata that the caller has set
+	headers  []string        // key, value, key, value, ...; keys in lower case
+	trailer  metadata.MD
+	peerInfo peer.Peer
+}
+
+func (c *grpcClientCall) init(ctx context.Context, kind Kind, target string, m *methodInfo, t transport) {
+	c.Kind = kind
+	c.Target = target
+	c.Service, c.Method = m.service, m.method
+	c.Idempotency = idempotency(ctx, m.idempotency)
+	c.Start = time.Now()
+	c.transport = t
+	c.caller = ctx
+}
+
+func (c *grpcClientCall) peer() string {
+	if c.peerInfo.Addr != nil {
+		return c.peerInfo.Addr.String()
+	}
+	return ""
+}
+
+func (c *grpcClientCall) header(key string) string {
+	key = strings.ToLower(key)
+	for i := 0; i < len(c.headers); i += 2 {
+		if c.headers[i] == key {
+			return c.headers[i+1]
+		}
+	}
+	if md, ok := metadata.FromOutgoingContext(c.caller); ok {
+		if v := md.Get(key); len(v) > 0 {
+			return v[0]
+		}
+	}
+	return ""
+}
+
+func (c *grpcClientCall) setHeader(key, value string) {
+	key = strings.ToLower(key)
+	for i := 0; i < len(c.headers); i += 2 {
+		if c.headers[i] == key {
+			c.headers[i+1] = value
+			return
+		}
+	}
+	c.headers = append(c.headers, key, value)
+}
+
+func (c *grpcClientCall) reply(key string) string {
+	if v := c.trailer.Get(key); len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+func (c *grpcClientCall) setReply(string, string) {}
+
+// outgoing adds the headers to the metadata in ctx, in place of those that the
+// caller has set under the same keys: a server would read the first of two.
+func (c *grpcClientCall) outgoing(ctx context.Context) context.Context {
+	if len(c.headers) == 0 {
+		return ctx
+	}
+	if md, ok := metadata.FromOutgoingContext(ctx); ok {
+		replaced := false
+		for i := 0; i < len(c.headers); i += 2 {
+			if len(md[c.headers[i]]) > 0 {
+				delete(md, c.headers[i])
+				replaced = true
+			}
+		}
+		if replaced {
+			ctx = metadata.NewOutgoingContext(ctx, md)
+		}
+	}
+	return metadata.AppendToOutgoingContext(ctx, c.headers...)
+}
+
+type unaryClientCall struct {
+	grpcClientCall
+	fullMethod string
+	req, resp  any
+	cc         *grpc.ClientConn
+	invoke     grpc.UnaryInvoker
+	opts       []grpc.CallOption
+}
+
+func (c *unaryClientCall) run(ctx context.Context) error {
+	c.trailer = nil
+	n := len(c.opts)
+	opts := append(c.opts[:n:n], grpc.Trailer(&c.trailer), grpc.Peer(&c.peerInfo))
+	return c.invoke(c.outgoing(ctx), c.fullMethod, c.req, c.resp, c.cc, opts...)
+}
+
+type streamClientCall struct {
+	grpcClientCall
+	fullMethod string
+	desc       *grpc.StreamDesc
+	cc         *grpc.ClientConn
+	open       grpc.Streamer
+	opts       []grpc.CallOption
+	opened     chan<- grpc.ClientStream // nil once the stream was handed over
+}
+
+// run opens the stream, hands it over and waits for its end. A middleware that
+// calls it again after the stream was handed over would replay messages that
+// nobody kept, so it opens nothing then.
+func (c *streamClientCall) run(ctx context.Context) error {
+	if c.opened == nil {
+		return errors.New("open stream: it was opened before and is never replayed")
+	}
+	finished := make(chan error, 1)
+	n := len(c.opts)
+	opts := append(c.opts[:n:n], grpc.Peer(&c.peerInfo), grpc.OnFinish(func(err error) {
+		select {
+		case finished <- err:
+		default:
+		}
+	}))
+	cs, err := c.open(c.outgoing(ctx), c.desc, c.cc, c.fullMethod, opts...)
+	if err != nil {
+		return err
+	}
+	c.opened <- cs
+	c.opened = nil
+	return <-finished
+}
+
+// methodInfo is what is known of a method before it is called.
+type methodInfo struct {
+	service, method string
+	idempotency     Idempotency
+}
+
+// methodTable remembers methods; it is read without a lock and grows once a
+// method, up to a bound that only a proxy for foreign methods reaches.
+type methodTable struct {
+	known atomic.Pointer[map[string]*methodInfo]
+	mu    sync.Mutex // serialises writers
+}
+
+const maxKnownMethods = 1000
+
+func (t *methodTable) get(fullMethod string) *methodInfo {
+	if known := t.known.Load(); known != nil {
+		if m, ok := (*known)[fullMethod]; ok {
+			return m
+		}
+	}
+	m := &methodInfo{}
+	m.service, m.method = SplitMethod(fullMethod)
+	m.idempotency = declaredIdempotency(m.service, m.method)
+
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	next := map[string]*methodInfo{}
+	if known := t.known.Load(); known != nil {
+		if len(*known) >= maxKnownMethods {
+			return m
+		}
+		maps.Copy(next, *known)
+	}
+	next[fullMethod] = m
+	t.known.Store(&next)
+	return m
+}
+
+// declaredIdempotency reads the proto's idempotency_level option from the
+// descriptors that are linked into the binary with the generated code.
+func declaredIdempotency(service, method string) Idempotency {
+	d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service + "." + method))
+	if err != nil {
+		return IdempotencyUnknown
+	}
+	opts, ok := d.Options().(*descriptorpb.MethodOptions)
+	if !ok {
+		return IdempotencyUnknown
+	}
+	switch opts.GetIdempotencyLevel() {
+	case descriptorpb.MethodOptions_NO_SIDE_EFFECTS:
+		return NoSideEffects
+	case descriptorpb.MethodOptions_IDEMPOTENT:
+		return Idempotent
+	}
+	return IdempotencyUnknown
+}

@@ -1,0 +1,145 @@
+package middleware
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+)
+
+// UnaryServer binds a chain to the unary calls of a gRPC server. Errors that
+// leave the chain are turned into statuses by [Status].
+func UnaryServer(chain ...Middleware) grpc.UnaryServerInterceptor {
+	handler := Chain(chain...)(end)
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, invoke grpc.UnaryHandler) (any, error) {
+		c := &unaryServerCall{req: req, invoke: invoke}
+		c.init(ctx, ServerUnary, info.FullMethod, c)
+		err := handler(ctx, &c.Call)
+		c.flush(err == nil)
+		if err != nil {
+			return nil, Status(err).Err()
+		}
+		return c.resp, nil
+	}
+}
+
+// StreamServer binds a chain to the streams of a gRPC server. The chain runs
+// once for each stream, not for each message.
+func StreamServer(chain ...Middleware) grpc.StreamServerInterceptor {
+	handler := Chain(chain...)(end)
+	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, invoke grpc.StreamHandler) error {
+		ctx := ss.Context()
+		c := &streamServerCall{srv: srv, invoke: invoke}
+		c.init(ctx, ServerStream, info.FullMethod, c)
+		c.stream = serverStream{ServerStream: ss, call: c}
+		err := handler(ctx, &c.Call)
+		c.flush(err == nil)
+		if err != nil {
+			return Status(err).Err()
+		}
+		return nil
+	}
+}
+
+// grpcServerCall is what unary calls and streams share on a server.
+type grpcServerCall struct {
+	Call
+	incoming context.Context // as grpc made it: carries metadata, peer and the transport stream
+	replies  []string        // key, value, key, value, ...
+}
+
+func (c *grpcServerCall) init(ctx context.Context, kind Kind, fullMethod string, t transport) {
+	c.Kind = kind
+	c.Service, c.Method = SplitMethod(fullMethod)
+	c.Start = time.Now()
+	c.transport = t
+	c.incoming = ctx
+}
+
+func (c *grpcServerCall) peer() string {
+	if p, ok := peer.FromContext(c.incoming); ok && p.Addr != nil {
+		return p.Addr.String()
+	}
+	return ""
+}
+
+func (c *grpcServerCall) header(key string) string {
+	if v := metadata.ValueFromIncomingContext(c.incoming, key); len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+func (c *grpcServerCall) setHeader(string, string)   {}
+func (c *grpcServerCall) reply(string) string        { return "" }
+func (c *grpcServerCall) setReply(key, value string) { c.replies = append(c.replies, key, value) }
+
+// flush puts the reply metadata into the headers of a call that goes well and
+// whose handler has not sent them itself, else into the trailers. An error of
+// those means that the stream is gone, and with it the reader of the metadata.
+func (c *grpcServerCall) flush(ok bool) {
+	if len(c.replies) == 0 {
+		return
+	}
+	md := metadata.Pairs(c.replies...)
+	c.replies = nil
+	if !ok || grpc.SetHeader(c.incoming, md) != nil {
+		_ = grpc.SetTrailer(c.incoming, md)
+	}
+}
+
+type unaryServerCall struct {
+	grpcServerCall
+	req, resp any
+	invoke    grpc.UnaryHandler
+}
+
+func (c *unaryServerCall) run(ctx context.Context) (err error) {
+	c.resp, err = c.invoke(ctx, c.req)
+	return err
+}
+
+type streamServerCall struct {
+	grpcServerCall
+	srv    any
+	invoke grpc.StreamHandler
+	stream serverStream
+}
+
+func (c *streamServerCall) run(ctx context.Context) error {
+	c.stream.ctx = ctx
+	return c.invoke(c.srv, &c.stream)
+}
+
+// serverStream gives the handler the chain's context and puts the reply
+// metadata into the headers just before they leave.
+type serverStream struct {
+	grpc.ServerStream
+	ctx  context.Context
+	call *streamServerCall
+}
+
+func (s *serverStream) Context() context.Context { return s.ctx }
+
+func (s *serverStream) SendHeader(md metadata.MD) error {
+	s.call.flush(true)
+	return s.ServerStream.SendHeader(md)
+}
+
+func (s *serverStream) SendMsg(m any) error {
+	s.call.flush(true)
+	return s.ServerStream.SendMsg(m)
+}
+
+// SplitMethod cuts "/orders.v1.Orders/Get" into service and method. What does
+// not have that form is a method without a service.
+func SplitMethod(fullMethod string) (service, method string) {
+	s := strings.TrimPrefix(fullMethod, "/")
+	if i := strings.LastIndexByte(s, '/'); i >= 0 {
+		return s[:i], s[i+1:]
+	}
+	return "", s
+}

@@ -1,0 +1,275 @@
+package middleware
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// maxErrorBody is how much of an error response is read before the chain
+// decides whether to try again. A larger one is handed to the caller as it
+// comes and is final.
+const maxErrorBody = 64 << 10
+
+// RoundTripper binds a chain to the HTTP requests that a client makes to the
+// service named target. A middleware may call next several times; each time is
+// an attempt with the same request.
+//
+// A response of 400 and above is an error of the chain ([HTTPError]); when it
+// is final the caller gets the response itself, as from any RoundTripper. The
+// chain runs in a goroutine of its own until the response body is read to its
+// end or closed. A request whose body cannot be had again (GetBody is nil) is
+// sent once at most.
+func RoundTripper(target string, base http.RoundTripper, chain ...Middleware) http.RoundTripper {
+	return &roundTripper{target: target, base: base, handler: Chain(chain...)(end)}
+}
+
+type roundTripper struct {
+	target  string
+	base    http.RoundTripper
+	handler Handler
+}
+
+func (t *roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
+	delivered := make(chan *http.Response, 1)
+	c := &httpClientCall{base: t.base, request: r, delivered: delivered}
+	c.Kind = ClientHTTP
+	c.Target, c.Service, c.Method = t.target, t.target, boundedMethod(r.Method)
+	c.Idempotency = idempotency(r.Context(), httpIdempotency(r))
+	if !c.replayable() {
+		c.Idempotency = IdempotencyUnknown
+	}
+	c.Start = time.Now()
+	c.transport = c
+	ended := start(r.Context(), t.handler, &c.Call)
+	select {
+	case resp := <-delivered:
+		return resp, nil
+	case err := <-ended:
+		if !c.sent && r.Body != nil {
+			_ = r.Body.Close() // a RoundTripper closes the body even when it fails
+		}
+		select {
+		case resp := <-delivered: // it was delivered and ended at once
+			return resp, nil
+		default:
+		}
+		if c.failed != nil {
+			if _, ok := errors.AsType[*HTTPError](err); ok || err == nil {
+				return c.failed, nil
+			}
+		}
+		if err == nil {
+			err = errors.New("make HTTP request: a middleware answered without sending it")
+		}
+		return nil, err
+	}
+}
+
+type httpClientCall struct {
+	Call
+	base      http.RoundTripper
+	request   *http.Request
+	headers   []string              // key, value, key, value, ...
+	delivered chan<- *http.Response // nil once the response was handed over
+	sent      bool                  // the request's own body was given away
+	last      error                 // outcome of the attempt before
+	failed    *http.Response        // the last error response, its body in memory
+}
+
+func (c *httpClientCall) replayable() bool {
+	return c.request.Body == nil || c.request.Body == http.NoBody || c.request.GetBody != nil
+}
+
+func (c *httpClientCall) peer() string { return "" }
+
+func (c *httpClientCall) header(key string) string {
+	key = http.CanonicalHeaderKey(key)
+	for i := 0; i < len(c.headers); i += 2 {
+		if c.headers[i] == key {
+			return c.headers[i+1]
+		}
+	}
+	return c.request.Header.Get(key)
+}
+
+func (c *httpClientCall) setHeader(key, value string) {
+	key = http.CanonicalHeaderKey(key)
+	for i := 0; i < len(c.headers); i += 2 {
+		if c.headers[i] == key {
+			c.headers[i+1] = value
+			return
+		}
+	}
+	c.headers = append(c.headers, key, value)
+}
+
+func (c *httpClientCall) reply(key string) string {
+	if c.failed != nil {
+		return c.failed.Header.Get(key)
+	}
+	return ""
+}
+
+func (c *httpClientCall) setReply(string, string) {}
+
+func (c *httpClientCall) run(ctx context.Context) error {
+	if c.delivered == nil || c.sent && !c.replayable() {
+		return c.last
+	}
+	c.failed = nil
+	c.last = c.attempt(ctx)
+	return c.last
+}
+
+func (c *httpClientCall) attempt(ctx context.Context) error {
+	r, err := c.outgoing(ctx)
+	if err != nil {
+		return err
+	}
+	resp, err := c.base.RoundTrip(r)
+	if err != nil {
+		return withContextError(ctx, err)
+	}
+	resp.Request = c.request
+	if resp.StatusCode >= http.StatusBadRequest {
+		outcome := &HTTPError{Status: resp.StatusCode}
+		head, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody+1))
+		if err != nil {
+			_ = resp.Body.Close()
+			return withContextError(ctx, err)
+		}
+		if len(head) <= maxErrorBody {
+			_ = resp.Body.Close()
+			resp.Body = io.NopCloser(bytes.NewReader(head))
+			c.failed = resp
+			return outcome
+		}
+		resp.Body = &prefixedBody{Reader: io.MultiReader(bytes.NewReader(head), resp.Body), Closer: resp.Body}
+		if err := c.deliver(ctx, resp); err != nil {
+			return err
+		}
+		return outcome
+	}
+	return c.deliver(ctx, resp)
+}
+
+// withContextError makes sure that the error of a context that has ended is
+// known for one: net/http returns the context's cause, which can be anything.
+func withContextError(ctx context.Context, err error) error {
+	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
+		return fmt.Errorf("%w: %w", ended, err)
+	}
+	return err
+}
+
+// outgoing is a copy of the request for one attempt: a RoundTripper must not
+// change what it was given.
+func (c *httpClientCall) outgoing(ctx context.Context) (*http.Request, error) {
+	r := c.request.WithContext(ctx)
+	r.Header = c.request.Header.Clone()
+	if r.Header == nil {
+		r.Header = http.Header{}
+	}
+	for i := 0; i < len(c.headers); i += 2 {
+		r.Header.Set(c.headers[i], c.headers[i+1])
+	}
+	if c.sent && c.request.GetBody != nil {
+		body, err := c.request.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		r.Body = body
+	}
+	c.sent = true
+	return r, nil
+}
+
+// deliver hands the response to the caller and waits until its body is done
+// with.
+func (c *httpClientCall) deliver(ctx context.Context, resp *http.Response) error {
+	out := c.delivered
+	c.delivered = nil
+	c.Idempotency = IdempotencyUnknown // the caller has its response: nothing is left to repeat
+	if resp.Body == nil || resp.Body == http.NoBody || resp.StatusCode == http.StatusSwitchingProtocols {
+		out <- resp
+		return nil
+	}
+	body := &watchedBody{ReadCloser: resp.Body, done: make(chan struct{})}
+	resp.Body = body
+	out <- resp
+	select {
+	case <-body.done:
+		if body.err != nil {
+			return withContextError(ctx, body.err)
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+type prefixedBody struct {
+	io.Reader
+	io.Closer
+}
+
+// watchedBody tells when the caller has finished with a response body.
+type watchedBody struct {
+	io.ReadCloser
+	once sync.Once
+	done chan struct{}
+	err  error // written before done is closed
+}
+
+func (b *watchedBody) finish(err error) {
+	b.once.Do(func() {
+		b.err = err
+		close(b.done)
+	})
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	switch {
+	case errors.Is(err, io.EOF):
+		b.finish(nil)
+	case err != nil:
+		b.finish(err)
+	}
+	return n, err
+}
+
+func (b *watchedBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.finish(nil)
+	return err
+}
+
+// httpIdempotency is what RFC 9110, section 9.2 says of the method.
+func httpIdempotency(r *http.Request) Idempotency {
+	switch r.Method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return NoSideEffects
+	case http.MethodPut, http.MethodDelete:
+		return Idempotent
+	}
+	return IdempotencyUnknown
+}
+
+// boundedMethod keeps the number of methods small enough for a metric's label.
+func boundedMethod(m string) string {
+	switch m {
+	case "":
+		return http.MethodGet
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
+		http.MethodDelete, http.MethodConnect, http.MethodOptions, http.MethodTrace:
+		return m
+	}
+	return "OTHER"
+}

@@ -1,0 +1,137 @@
+package middleware
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+)
+
+// HTTPServer binds a chain to an HTTP handler of the service. The pattern is
+// the route the handler is registered under, which becomes [Call.Method].
+//
+// A response of 400 and above is an error of the chain ([HTTPError]). An error
+// that reaches the adapter before a byte of the response was written is
+// answered by [WriteHTTPError]; later, the response is cut off, so that the
+// caller does not take half of it for the whole. An error that wraps
+// [http.ErrAbortHandler] always cuts it off.
+func HTTPServer(service, pattern string, h http.Handler, chain ...Middleware) http.Handler {
+	handler := Chain(chain...)(end)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := &httpServerCall{handler: h, request: r, writer: responseWriter{ResponseWriter: w}}
+		c.Kind = ServerHTTP
+		c.Service, c.Method = service, pattern
+		c.Idempotency = httpIdempotency(r)
+		c.Start = time.Now()
+		c.transport = c
+		err := handler(r.Context(), &c.Call)
+		switch {
+		case err == nil:
+		case errors.Is(err, http.ErrAbortHandler), c.unfinished && c.writer.status != 0:
+			// There is no way to take back what was sent. A deadline in the
+			// past makes the server close the connection instead of ending
+			// the response in good order.
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0))
+		case c.writer.status == 0:
+			WriteHTTPError(w, err)
+		}
+	})
+}
+
+// WriteHTTPError answers an HTTP request with an error: the status of its code,
+// or its own where it is an [HTTPError], and a google.rpc.Status in JSON.
+func WriteHTTPError(w http.ResponseWriter, err error) {
+	s := Status(err)
+	body, jsonErr := json.Marshal(struct {
+		Code    int    `json:"code"`
+		Status  string `json:"status"`
+		Message string `json:"message"`
+	}{int(s.Code()), CodeName(s.Code()), s.Message()})
+	if jsonErr != nil { // only strings and a number: cannot happen, and must not hide the error
+		body = []byte(`{}`)
+	}
+	h := w.Header()
+	h.Del("Content-Length")
+	h.Set("Content-Type", "application/json")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(HTTPStatusOf(err))
+	_, _ = w.Write(append(body, '\n')) // the caller is gone if this errs
+}
+
+type httpServerCall struct {
+	Call
+	handler    http.Handler
+	request    *http.Request
+	writer     responseWriter
+	unfinished bool // the handler did not return by itself
+}
+
+func (c *httpServerCall) peer() string               { return c.request.RemoteAddr }
+func (c *httpServerCall) header(key string) string   { return c.request.Header.Get(key) }
+func (c *httpServerCall) setHeader(string, string)   {}
+func (c *httpServerCall) reply(string) string        { return "" }
+func (c *httpServerCall) setReply(key, value string) { c.writer.Header().Set(key, value) }
+
+func (c *httpServerCall) run(ctx context.Context) error {
+	c.unfinished = true
+	c.handler.ServeHTTP(&c.writer, c.request.WithContext(ctx))
+	c.unfinished = false
+	if c.writer.status >= http.StatusBadRequest {
+		return &HTTPError{Status: c.writer.status}
+	}
+	if c.writer.status == 0 {
+		// A handler that writes nothing has answered 200.
+		c.writer.WriteHeader(http.StatusOK)
+	}
+	return nil
+}
+
+// responseWriter remembers the status. It passes Flush and Hijack on for code
+// that asks for these interfaces, and everything else through Unwrap.
+type responseWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *responseWriter) WriteHeader(status int) {
+	// 1xx are not the answer yet, but for the one that ends HTTP.
+	if w.status == 0 && (status >= http.StatusOK || status == http.StatusSwitchingProtocols) {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *responseWriter) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+// Flush sends what was written so far, where the connection can.
+func (w *responseWriter) Flush() {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	_ = http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// Hijack takes over the connection, where it can be taken over. What the handler
+// answers from then on is its own business; it counts as 101.
+func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, fmt.Errorf("take over the connection: %w", err)
+	}
+	if w.status == 0 {
+		w.status = http.StatusSwitchingProtocols
+	}
+	return conn, rw, nil
+}
+
+// Unwrap gives http.ResponseController the writer underneath.
+func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

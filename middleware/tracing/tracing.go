@@ -1,0 +1,93 @@
+// Package tracing makes every call a part of a trace: it takes the trace ID from
+// the caller or makes one, returns it as x-trace-id, hands it on to the services
+// that are called, and records a span where the trace is sampled and exported.
+package tracing
+
+import (
+	"context"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	oteltrace "go.opentelemetry.io/otel/trace"
+	grpccodes "google.golang.org/grpc/codes"
+
+	"plinth.internal/middleware"
+	"plinth.internal/trace"
+)
+
+// Server continues the caller's trace, or begins one.
+func Server(t *trace.Tracer) middleware.Middleware {
+	return func(next middleware.Handler) middleware.Handler {
+		return func(ctx context.Context, call *middleware.Call) error {
+			ctx, parent := trace.Extract(ctx, call)
+			ctx, span := t.Begin(ctx, parent, oteltrace.SpanKindServer, call)
+			call.TraceID = trace.ID(ctx)
+			call.SetReply(trace.TraceIDHeader, call.TraceID)
+			err := next(ctx, call)
+			finish(span, call, err)
+			return err
+		}
+	}
+}
+
+// Client sends the trace in the context on with the call; where there is none
+// the call begins one.
+func Client(t *trace.Tracer) middleware.Middleware {
+	return func(next middleware.Handler) middleware.Handler {
+		return func(ctx context.Context, call *middleware.Call) error {
+			ctx, span := t.Begin(ctx, oteltrace.SpanContextFromContext(ctx), oteltrace.SpanKindClient, call)
+			call.TraceID = trace.ID(ctx)
+			trace.Inject(ctx, call)
+			err := next(ctx, call)
+			finish(span, call, err)
+			return err
+		}
+	}
+}
+
+// finish describes the call by OpenTelemetry's semantic conventions for RPC and
+// HTTP, and ends the span.
+func finish(span oteltrace.Span, call *middleware.Call, err error) {
+	if span == nil {
+		return
+	}
+	code := middleware.Code(err)
+	attrs := make([]attribute.KeyValue, 0, 8)
+	if call.Kind.HTTP() {
+		if call.Kind.Server() {
+			attrs = append(attrs, attribute.String("http.route", call.Method))
+		} else {
+			attrs = append(attrs, attribute.String("http.request.method", call.Method))
+		}
+		attrs = append(attrs, attribute.Int("http.response.status_code", middleware.HTTPStatusOf(err)))
+	} else {
+		attrs = append(attrs,
+			attribute.String("rpc.system", "grpc"),
+			attribute.String("rpc.service", call.Service),
+			attribute.String("rpc.method", call.Method),
+			attribute.Int("rpc.grpc.status_code", int(code)))
+	}
+	if call.Target != "" {
+		attrs = append(attrs, attribute.String("plinth.target", call.Target))
+	}
+	if call.Instance != "" {
+		attrs = append(attrs, attribute.String("plinth.instance", call.Instance))
+	}
+	if call.Attempts > 0 {
+		attrs = append(attrs, attribute.Int("plinth.attempts", call.Attempts))
+	}
+	span.SetAttributes(attrs...)
+	if failed(call, code) {
+		span.SetStatus(codes.Error, err.Error())
+	}
+	span.End()
+}
+
+// failed follows the conventions: a client's span is an error whenever the call
+// failed, a server's only where the server is at fault.
+func failed(call *middleware.Call, code grpccodes.Code) bool {
+	if !call.Kind.Server() {
+		return code != grpccodes.OK
+	}
+	return middleware.ServerFault(code)
+}

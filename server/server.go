@@ -1,0 +1,340 @@
+// Package server is the listening side of a process: gRPC, HTTP, and an admin
+// listener for health, metrics and debugging.
+//
+// Guarantees:
+//   - Nothing is accepted before [Server.Serve], and every listener is bound or
+//     none is.
+//   - One chain of middlewares serves gRPC unary calls, gRPC streams and HTTP.
+//   - [Server.Stop] lets calls that have begun finish, up to the end of its
+//     context; only then are they cut off. The admin listener stays up until
+//     [Server.Close], so that a drain can be watched.
+//   - The admin listener shows /debug/ and gRPC reflection only to those that
+//     Config.Debug names; the port for calls offers neither unless asked.
+//
+// A caller that sends faster than handlers answer is held back by the flow
+// control of HTTP/2 and TCP.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"reflect"
+	"runtime"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"plinth.internal/health"
+	"plinth.internal/middleware"
+)
+
+// The names of the listeners, as in [Server.Endpoints].
+const (
+	GRPC  = "grpc"
+	HTTP  = "http"
+	Admin = "admin"
+)
+
+// Limits of connections. MinPing allows the pings of Plinth's clients (one in
+// 10 s); the age makes clients of a load balancer without discovery spread out
+// again.
+const (
+	MinPing              = 5 * time.Second
+	MaxConnectionAge     = 30 * time.Minute
+	MaxConnectionGrace   = 30 * time.Second
+	ReadHeaderTimeout    = 10 * time.Second
+	IdleTimeout          = 2 * time.Minute
+	maxHeaderBytes       = 64 << 10
+	unmatchedHTTPPattern = "unmatched"
+)
+
+// Config is what a server is built from.
+type Config struct {
+	// Service is the name of the service, for metrics and errors.
+	Service string
+	// Addrs are the addresses to listen on by listener name, "host:port" each;
+	// port 0 takes a free one. A listener without an address is off.
+	Addrs map[string]string
+	// Listeners take the place of Addrs for the listeners they are given for;
+	// the server closes them.
+	Listeners map[string]net.Listener
+	// Middleware is the chain around every call, the outermost first.
+	Middleware []middleware.Middleware
+	// Health answers grpc.health.v1; required.
+	Health *health.Health
+	// Admin are the pages of the admin listener by pattern; those below
+	// /debug/ are guarded by Debug.
+	Admin map[string]http.Handler
+	// Debug says who may read /debug/ and use reflection on the admin
+	// listener: off, loopback or all; "" means loopback.
+	Debug string
+	// Reflection offers gRPC reflection on the port for calls, too.
+	Reflection bool
+	// GRPCOptions are added to the server's own.
+	GRPCOptions []grpc.ServerOption
+}
+
+// Server listens for one process.
+type Server struct {
+	cfg       Config
+	grpc      *grpc.Server
+	adminGRPC *grpc.Server
+	http      *http.Server
+	admin     *http.Server
+	activity  *activity
+
+	mu        sync.Mutex
+	mux       *http.ServeMux
+	routed    bool // something was registered for HTTP
+	services  map[string]bool
+	errs      []error // of registrations, reported by Listen
+	listeners map[string]net.Listener
+	serving   bool
+}
+
+// New builds a server; it binds nothing yet.
+func New(cfg Config) (*Server, error) {
+	if cfg.Health == nil {
+		return nil, errors.New("build server: Config.Health is missing")
+	}
+	s := &Server{
+		cfg: cfg, mux: http.NewServeMux(), services: map[string]bool{},
+		listeners: map[string]net.Listener{}, activity: &activity{},
+	}
+	chain := append([]middleware.Middleware{s.activity.middleware}, cfg.Middleware...)
+	s.cfg.Middleware = chain
+	opts := append([]grpc.ServerOption{
+		grpc.UnaryInterceptor(middleware.UnaryServer(chain...)),
+		grpc.StreamInterceptor(middleware.StreamServer(chain...)),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: MinPing, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: MaxConnectionAge, MaxConnectionAgeGrace: MaxConnectionGrace}),
+		// Workers keep their grown stacks; a new goroutine for each call grows
+		// and copies its own.
+		grpc.NumStreamWorkers(uint32(runtime.GOMAXPROCS(0))), //nolint:gosec // a number of cores
+		grpc.SharedWriteBuffer(true),
+	}, cfg.GRPCOptions...)
+	s.grpc = grpc.NewServer(opts...)
+	healthpb.RegisterHealthServer(s.grpc, cfg.Health.GRPC())
+	if cfg.Reflection {
+		reflection.Register(s.grpc)
+	}
+	s.http = newHTTPServer(s.httpHandler())
+	var err error
+	s.adminGRPC = grpc.NewServer()
+	if s.admin, err = s.newAdmin(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func newHTTPServer(h http.Handler) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler: h, Protocols: protocols, MaxHeaderBytes: maxHeaderBytes,
+		ReadHeaderTimeout: ReadHeaderTimeout, IdleTimeout: IdleTimeout,
+	}
+}
+
+// RegisterService makes Server a grpc.ServiceRegistrar. grpc itself ends the
+// process on a registration that cannot be; here it becomes an error of
+// [Server.Listen].
+func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case len(s.listeners) > 0:
+		s.failLocked("register gRPC service %s: the server is listening already; register it during setup", desc.ServiceName)
+		return
+	case s.services[desc.ServiceName] || desc.ServiceName == healthpb.Health_ServiceDesc.ServiceName:
+		s.failLocked("register gRPC service %s: it is registered already", desc.ServiceName)
+		return
+	}
+	if impl != nil && desc.HandlerType != nil {
+		if want := reflect.TypeOf(desc.HandlerType).Elem(); !reflect.TypeOf(impl).Implements(want) {
+			s.failLocked("register gRPC service %s: %T does not implement %v", desc.ServiceName, impl, want)
+			return
+		}
+	}
+	s.services[desc.ServiceName] = true
+	s.grpc.RegisterService(desc, impl)
+	s.cfg.Health.Serve(desc.ServiceName)
+}
+
+func (s *Server) failLocked(format string, args ...any) {
+	s.errs = append(s.errs, fmt.Errorf(format, args...))
+}
+
+// Handle routes HTTP requests that match a pattern of [http.ServeMux] through
+// the middlewares to h. A pattern that is wrong or conflicts with another one
+// is an error of [Server.Listen].
+func (s *Server) Handle(pattern string, h http.Handler) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.listeners) > 0 {
+		s.failLocked("handle HTTP pattern %q: the server is listening already; register it during setup", pattern)
+		return
+	}
+	wrapped := middleware.HTTPServer(s.cfg.Service, pattern, h, s.cfg.Middleware...)
+	if err := tryHandle(s.mux, pattern, wrapped); err != nil {
+		s.errs = append(s.errs, err)
+		return
+	}
+	s.routed = true
+}
+
+// tryHandle turns the panic of http.ServeMux into an error.
+func tryHandle(mux *http.ServeMux, pattern string, h http.Handler) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("handle HTTP pattern %q: %v", pattern, p)
+		}
+	}()
+	mux.Handle(pattern, h)
+	return nil
+}
+
+// httpHandler sends requests that match no route through the middlewares, too,
+// so that they are seen in logs and metrics.
+func (s *Server) httpHandler() http.Handler {
+	unmatched := middleware.HTTPServer(s.cfg.Service, unmatchedHTTPPattern, s.mux, s.cfg.Middleware...)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, pattern := s.mux.Handler(r); pattern == "" {
+			unmatched.ServeHTTP(w, r)
+			return
+		}
+		s.mux.ServeHTTP(w, r)
+	})
+}
+
+// Listen binds all listeners, or none. It returns what was wrong with the
+// registrations before it binds anything.
+func (s *Server) Listen(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.routed && s.cfg.Addrs[HTTP] == "" && s.cfg.Listeners[HTTP] == nil {
+		s.failLocked("handle HTTP: there are routes but no listener; set server.http.addr, for instance to :8080")
+	}
+	if err := errors.Join(s.errs...); err != nil {
+		return err
+	}
+	for _, name := range []string{GRPC, HTTP, Admin} {
+		l := s.cfg.Listeners[name]
+		if addr := s.cfg.Addrs[name]; l == nil && addr != "" {
+			var lc net.ListenConfig
+			var err error
+			if l, err = lc.Listen(ctx, "tcp", addr); err != nil {
+				s.closeListenersLocked()
+				return fmt.Errorf("listen for %s on %q: %w; set server.%s.addr to a free address", name, addr, err, name)
+			}
+		}
+		if l != nil {
+			s.listeners[name] = l
+		}
+	}
+	return nil
+}
+
+func (s *Server) closeListenersLocked() {
+	for name, l := range s.listeners {
+		_ = l.Close() // nothing was accepted on it
+		delete(s.listeners, name)
+	}
+}
+
+// Endpoints are the bound addresses by listener name; empty before Listen.
+func (s *Server) Endpoints() map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[string]string{}
+	for name, l := range s.listeners {
+		out[name] = l.Addr().String()
+	}
+	return out
+}
+
+// Serve accepts on all listeners. It returns at once; failed receives the error
+// of a listener that broke, which a healthy one never does.
+func (s *Server) Serve(failed func(error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.serving = true
+	run := func(name string, serve func(net.Listener) error) {
+		l, ok := s.listeners[name]
+		if !ok {
+			return
+		}
+		go func() {
+			if err := serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, grpc.ErrServerStopped) {
+				failed(fmt.Errorf("serve %s on %v: %w", name, l.Addr(), err))
+			}
+		}()
+	}
+	run(GRPC, s.grpc.Serve)
+	run(HTTP, s.http.Serve)
+	run(Admin, s.admin.Serve)
+}
+
+// LastCall is when a call last arrived, health checks and reflection left out;
+// zero before the first one.
+func (s *Server) LastCall() time.Time { return s.activity.lastCall() }
+
+// InFlight is the number of calls that are not over, health checks and
+// reflection left out.
+func (s *Server) InFlight() int { return int(s.activity.inFlight.Load()) }
+
+// Stop ends gRPC and HTTP: no new calls, calls that have begun may finish until
+// ctx ends, then they are cut off and Stop returns an error that says how many.
+func (s *Server) Stop(ctx context.Context) error {
+	s.mu.Lock()
+	if !s.serving {
+		s.closeListenersLocked()
+		s.mu.Unlock()
+		return nil
+	}
+	s.mu.Unlock()
+	var wg sync.WaitGroup
+	errs := make([]error, 2)
+	wg.Go(func() {
+		done := make(chan struct{})
+		go func() {
+			s.grpc.GracefulStop()
+			close(done)
+		}()
+		select {
+		case <-done:
+		case <-ctx.Done():
+			errs[0] = fmt.Errorf("stop gRPC: %d calls were cut off: %w", s.InFlight(), context.Cause(ctx))
+			// GracefulStop itself waits for handlers that do not look at
+			// their context; it is left to them.
+			s.grpc.Stop()
+		}
+	})
+	wg.Go(func() {
+		if err := s.http.Shutdown(ctx); err != nil {
+			errs[1] = errors.Join(fmt.Errorf("stop HTTP: requests were cut off: %w", err), s.http.Close())
+		}
+	})
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Close ends everything at once, the admin listener included.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	if !s.serving {
+		s.closeListenersLocked()
+	}
+	s.mu.Unlock()
+	s.grpc.Stop()
+	s.adminGRPC.Stop()
+	return errors.Join(s.http.Close(), s.admin.Close())
+}
