@@ -1,0 +1,324 @@
+// Package framework composes the parts of Plinth into a process: configuration,
+// logs, metrics, traces, health, the registry, the server and the client, in an
+// order that is safe to start and to stop in.
+//
+// [Run] is all that a service's main needs; [New] and [App.Run] are the same
+// for tests and for programs that embed a service. Everything is built from
+// exported parts of the other packages, so that a program can use those by
+// themselves as well.
+//
+// # Start
+//
+// Configuration, telemetry, the service's setup, listeners bound, background
+// components started, critical checks green once, gRPC health SERVING,
+// announced. A registry that is down delays the announcement, not the service,
+// unless registry.required is set.
+//
+// # Stop
+//
+// At the end of Run's context: gRPC health NOT_SERVING and the instance marked
+// draining; calls are still accepted for server.drain.delay, or until none has
+// come for half of that; the instance is withdrawn; calls that have begun may
+// finish within server.drain.timeout; background goroutines, OnStop functions
+// in reverse, clients; telemetry is flushed last. The error of one step never
+// skips a later one; all are joined.
+//
+// Guarantees: no process-wide state is read or set but what options name (the
+// environment and the working directory's plinth.yaml, unless told otherwise);
+// two apps in one process do not see one another; New and App.Run touch neither
+// signals nor the exit code.
+package framework
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"plinth.internal/client"
+	"plinth.internal/config"
+	"plinth.internal/health"
+	"plinth.internal/log"
+	"plinth.internal/metrics"
+	"plinth.internal/middleware"
+	"plinth.internal/middleware/deadline"
+	"plinth.internal/middleware/logging"
+	"plinth.internal/middleware/metering"
+	"plinth.internal/middleware/recovery"
+	"plinth.internal/middleware/tracing"
+	"plinth.internal/registry"
+	"plinth.internal/server"
+	"plinth.internal/trace"
+)
+
+// Setup builds a service out of what the framework offers. Its context ends
+// when the app begins to stop. An error ends the start.
+type Setup func(ctx context.Context, s *Service) error
+
+// App is one service in a process.
+type App struct {
+	name     string
+	setup    Setup
+	opts     options
+	cfg      *config.Config
+	settings settings
+	started  time.Time
+
+	log     *log.Log
+	metrics *metrics.Metrics
+	tracer  *trace.Tracer
+	health  *health.Health
+	server  *server.Server
+	client  *client.Client
+
+	registry    *registry.Registry
+	ownRegistry bool // opened here, closed here
+
+	ready chan struct{}
+	group *group // the goroutines of Service.Go
+
+	mu       sync.Mutex
+	instance registry.Instance
+	running  bool
+	stops    []stopFunc
+	errs     []error // of what setup registered, reported after it
+}
+
+type stopFunc struct {
+	name string
+	fn   func(context.Context) error
+}
+
+// New builds an app without starting anything. It errs on a bad name, on a
+// configuration that does not hold, and on parts that cannot be built.
+func New(name string, setup Setup, opts ...Option) (*App, error) {
+	o := options{configFile: DefaultConfigFile, settings: map[string]string{}, listeners: map[string]net.Listener{}}
+	for _, opt := range opts {
+		opt.apply(&o)
+	}
+	if o.environ == nil {
+		o.environ = os.Environ()
+	}
+	if setup == nil {
+		return nil, fmt.Errorf("build %q: the setup function is nil", name)
+	}
+	cfg, err := config.Load(config.WithFile(o.configFile, o.fileRequired), config.WithEnviron(o.environ), config.WithFlags(o.flags()))
+	if err != nil {
+		return nil, &configError{err}
+	}
+	s, err := config.Bind(cfg, "", defaultSettings())
+	if err != nil {
+		return nil, &configError{err}
+	}
+	a := &App{
+		name: name, setup: setup, opts: o, cfg: cfg, settings: s,
+		started: time.Now(), ready: make(chan struct{}),
+	}
+	a.instance = registry.Instance{
+		ID: name + "-" + strings.ToLower(rand.Text()[:10]), Service: name,
+		Version: s.Service.Version, Zone: s.Service.Zone, Started: a.started, State: registry.Up,
+		Endpoints: map[string]string{}, Metadata: map[string]string{"framework": frameworkVersion()},
+	}
+	if err := validName(name); err != nil {
+		return nil, err
+	}
+	if err := a.build(); err != nil {
+		return nil, errors.Join(err, a.closeParts(context.Background()))
+	}
+	return a, nil
+}
+
+// configError marks errors that the user's configuration caused.
+type configError struct{ error }
+
+func (e *configError) Unwrap() error { return e.error }
+
+// build makes the parts, those that others need first.
+func (a *App) build() error {
+	s := &a.settings
+	var err error
+	a.log, err = log.New(log.Config{
+		Level: s.Telemetry.Log.Level, Format: s.Telemetry.Log.Format, Output: a.opts.logOutput, IDs: trace.IDs,
+		Fields: []zap.Field{zap.String("service", a.name), zap.String("instance", a.instance.ID)},
+	})
+	if err != nil {
+		return err
+	}
+	a.metrics = metrics.New()
+	a.metrics.BuildInfo.WithLabelValues(s.Service.Version, frameworkVersion(), goVersion()).Set(1)
+	a.tracer, err = trace.New(trace.Config{
+		Service: a.name, Version: s.Service.Version, Instance: a.instance.ID,
+		Endpoint: s.Telemetry.Trace.Endpoint, Sample: s.Telemetry.Trace.Sample,
+		OnError: func(err error) { a.emit(SpansLost{err}) },
+	})
+	if err != nil {
+		return &configError{err}
+	}
+	a.group = newGroup(a.emit)
+	a.health = health.New(health.OnChange(func(r health.Result) { a.emit(CheckChanged{r}) }))
+	if a.registry, a.ownRegistry, err = a.openRegistry(); err != nil {
+		return err
+	}
+	a.client, err = client.New(a.registry, append([]client.Option{
+		client.WithMiddleware(tracing.Client(a.tracer), logging.Client(a.log), metering.Client(a.metrics.Client)),
+		client.WithSettings(clientSettingsOf(s.Clients)),
+		client.WithEvents(func(e client.Event) { a.emit(ClientEvent{e}) }),
+	}, a.opts.client...)...)
+	if err != nil {
+		return err
+	}
+	chain := append([]middleware.Middleware{
+		tracing.Server(a.tracer),
+		logging.Server(a.log),
+		metering.Server(a.metrics.Server, a.name),
+		recovery.New(a.panicked),
+		deadline.Server(),
+	}, a.opts.middleware...)
+	a.server, err = server.New(server.Config{
+		Service: a.name, Listeners: a.opts.listeners, Health: a.health, Middleware: chain,
+		Addrs: map[string]string{
+			server.GRPC: s.Server.GRPC.Addr, server.HTTP: s.Server.HTTP.Addr, server.Admin: s.Server.Admin.Addr,
+		},
+		Reflection: s.Server.GRPC.Reflection, Debug: s.Server.Admin.Debug, Admin: a.adminPages(),
+	})
+	return err
+}
+
+func (a *App) panicked(_ context.Context, call *middleware.Call, value any, stack []byte) {
+	a.emit(HandlerPanicked{Method: call.FullMethod(), TraceID: call.TraceID, Value: value, Stack: stack})
+}
+
+// Ready is closed once the app serves. It stays open where the start fails.
+func (a *App) Ready() <-chan struct{} { return a.ready }
+
+// Endpoints are the bound addresses by "grpc", "http" and "admin"; empty before
+// the listeners are bound. A listener that is off is not in it.
+func (a *App) Endpoints() map[string]string { return a.server.Endpoints() }
+
+// Instance is what the app announces, or would announce.
+func (a *App) Instance() registry.Instance {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.instance.Clone()
+}
+
+// Run starts the app, serves until ctx ends, and stops it; see the package
+// documentation for the order. It returns nil after a stop in which nothing
+// went wrong, else all errors, joined. It can be called once.
+func (a *App) Run(ctx context.Context) error {
+	a.mu.Lock()
+	if a.running {
+		a.mu.Unlock()
+		return fmt.Errorf("run %s: Run was called before; build another App", a.name)
+	}
+	a.running = true
+	a.mu.Unlock()
+	begun := time.Now()
+
+	// run ends when the app has to stop, for whatever reason. The work itself
+	// goes on until the phases of the stop end it.
+	run, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	background, endBackground := context.WithCancel(context.WithoutCancel(ctx))
+	defer endBackground()
+	var wg sync.WaitGroup
+
+	// A start that fails is undone without a word: its error says it all.
+	tell := func(Event) {}
+	err := a.start(run, background, stop, &wg)
+	if err == nil {
+		tell = a.emit
+		close(a.ready)
+		a.emit(Ready{Took: time.Since(begun)})
+		<-run.Done()
+		if cause := context.Cause(run); ctx.Err() == nil {
+			err = cause // a listener broke
+		}
+	} else if ctx.Err() != nil {
+		err = nil // told to stop while starting: nothing went wrong
+	}
+	reason := "asked to stop"
+	if err != nil {
+		reason = err.Error()
+	}
+	stopping := time.Now()
+	tell(Stopping{Reason: reason})
+	err = errors.Join(err, a.stop(context.WithoutCancel(ctx), tell, func() {
+		endBackground()
+		wg.Wait()
+	}))
+	tell(Stopped{Took: time.Since(stopping), Err: err})
+	return errors.Join(err, a.flush(context.WithoutCancel(ctx)))
+}
+
+// start goes through the phases up to the announcement.
+func (a *App) start(run, background context.Context, stop context.CancelCauseFunc, wg *sync.WaitGroup) error {
+	s := &Service{app: a}
+	if err := protect(func() error { return a.setup(run, s) }); err != nil {
+		return fmt.Errorf("set up %s: %w", a.name, err)
+	}
+	a.mu.Lock()
+	err := errors.Join(a.errs...)
+	a.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("set up %s: %w", a.name, err)
+	}
+	if err := a.cfg.Unused(); err != nil {
+		return &configError{err}
+	}
+	if err := a.server.Listen(run); err != nil {
+		return err
+	}
+	endpoints := a.server.Endpoints()
+	a.emit(Listening{Endpoints: endpoints})
+	announce := a.announces()
+	if announce {
+		advertise, err := advertised(endpoints, a.settings.Server.Advertise, a.settings.Registry.Endpoints)
+		if err != nil {
+			return err
+		}
+		a.mu.Lock()
+		a.instance.Endpoints = advertise
+		a.mu.Unlock()
+	}
+	a.server.Serve(func(err error) { stop(err) })
+	a.group.start(background)
+	wg.Go(func() { a.health.Run(background) })
+	if err := a.awaitChecks(run); err != nil {
+		return err
+	}
+	if !announce {
+		a.emit(Unregistered{})
+		a.health.SetPhase(health.Serving)
+		return nil
+	}
+	if a.settings.Registry.Required {
+		return a.announceFirst(run)
+	}
+	a.health.SetPhase(health.Serving)
+	// Announce waits for its first attempt; a registry that does not answer
+	// must not hold up a service that can already be reached.
+	wg.Go(func() {
+		if err := a.registry.Announce(background, a.Instance()); err != nil {
+			stop(fmt.Errorf("announce %s: %w", a.name, err))
+		}
+	})
+	return nil
+}
+
+// protect turns a panic of user code into an error.
+func protect(fn func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicError(p)
+		}
+	}()
+	return fn()
+}

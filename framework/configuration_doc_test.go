@@ -1,0 +1,76 @@
+package framework
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"plinth.internal/config"
+)
+
+var update = flag.Bool("update", false, "write docs/configuration.md")
+
+const docIntro = `# Configuration
+
+Values are layered, the later one wins: the defaults in the code, a file (` + "`plinth.yaml`" + ` in the working directory, or ` + "`--config FILE`" + `), the
+environment, the command line (` + "`--KEY=VALUE`" + `). A file nests the keys; the environment spells them in capitals with ` + "`_`" + `.
+
+` + "```yaml" + `
+server:
+  grpc:
+    addr: :9000
+registry:
+  endpoints: [etcd-1:2379, etcd-2:2379]
+clients:
+  default:
+    timeout: 2s
+  billing:
+    methods:
+      Charge:
+        timeout: 500ms
+` + "```" + `
+
+Durations have a unit: ` + "`500ms`, `2s`, `1m30s`" + `. Lists are separated by commas in the environment and on the command line. ` + "`<name>`" + ` is a service or
+a method; for clients the most specific value wins: ` + "`clients.default`, `clients.<service>`, `clients.<service>.methods.<Method>`" + `. In the environment
+the dashes of a service's name are ` + "`_`: `PLINTH_CLIENTS_PRICE_LIST_TIMEOUT` is `clients.price-list.timeout`" + `.
+
+Unknown keys and bad values end the start with an error that names the place, the key, the value and what is wanted. ` + "`/debug/config`" + ` shows every
+value in use and where it came from. A service's own keys stand beside these.
+
+| key | default | meaning |
+|---|---|---|
+`
+
+// TestConfigurationDoc holds docs/configuration.md against the keys in the code;
+// -update writes it.
+func TestConfigurationDoc(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(docIntro)
+	defaults := defaultSettings()
+	defaults.Service.Version = ""
+	for _, k := range config.Describe(defaults) {
+		if k.Doc == "" {
+			t.Errorf("%s has no doc tag", k.Path)
+		}
+		value := "`" + k.Default + "`"
+		if k.Default == "" {
+			value = ""
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", k.Path, value, k.Doc)
+	}
+	const path = "../docs/configuration.md"
+	if *update {
+		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(have) != b.String() {
+		t.Errorf("%s is out of date; run go test ./framework -run TestConfigurationDoc -update", path)
+	}
+}

@@ -1,0 +1,255 @@
+package framework_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"plinth.internal/framework"
+	"plinth.internal/frameworktest"
+	"plinth.internal/log"
+	"plinth.internal/trace"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asService) != "" {
+		runService()
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func setupEcho(e echo) framework.Setup {
+	return func(_ context.Context, s *framework.Service) error {
+		s.RegisterService(&echoDesc, e)
+		return nil
+	}
+}
+
+var plainEcho = echo{say: func(_ context.Context, in string) (string, error) { return in, nil }}
+
+func TestCall(t *testing.T) {
+	app := frameworktest.Start(t, "echo", setupEcho(plainEcho))
+	got, err := say(t.Context(), app.Conn(), "hello")
+	if err != nil || got != "hello" {
+		t.Fatalf("Say = %q, %v", got, err)
+	}
+	doc := app.Health()
+	if doc.Status != framework.HealthOK || doc.Registry.State != "registered" || doc.Service != "echo" {
+		t.Errorf("health = %+v", doc)
+	}
+}
+
+// TestOneTraceID follows one trace ID through two services, the response, the
+// logs and the exemplars.
+func TestOneTraceID(t *testing.T) {
+	env := frameworktest.New(t)
+	var logs [2]lockedBuffer
+	json := framework.WithSetting("telemetry.log.format", "json")
+	var seen [2]string
+	env.Start("back", setupEcho(echo{say: func(ctx context.Context, in string) (string, error) {
+		seen[1] = trace.ID(ctx)
+		log.From(ctx).Info("in back")
+		return in, nil
+	}}), framework.WithLogOutput(&logs[1]), json)
+	front := env.Start("front", func(_ context.Context, s *framework.Service) error {
+		back, err := s.Client("back")
+		if err != nil {
+			return err
+		}
+		s.RegisterService(&echoDesc, echo{say: func(ctx context.Context, in string) (string, error) {
+			seen[0] = trace.ID(ctx)
+			return say(ctx, back, in)
+		}})
+		return nil
+	}, framework.WithLogOutput(&logs[0]), json)
+
+	const want = "0af7651916cd43dd8448eb211c80319c"
+	for _, given := range []string{
+		"traceparent: 00-" + want + "-b7ad6b7169203331-01",
+		"x-trace-id: " + want,
+		"x-trace-id: 0AF76519-16CD-43DD-8448-EB211C80319C",
+	} {
+		seen = [2]string{}
+		key, value, _ := strings.Cut(given, ": ")
+		// A bare connection, so that the test's own client adds no trace.
+		var header metadata.MD
+		ctx := metadata.AppendToOutgoingContext(t.Context(), key, value)
+		if _, err := say(ctx, front.Conn(), "x", grpc.Header(&header)); err != nil {
+			t.Fatal(err)
+		}
+		if got := header.Get("x-trace-id"); len(got) != 1 || got[0] != want {
+			t.Errorf("%s: response has x-trace-id %q, want %q", given, got, want)
+		}
+		if seen != [2]string{want, want} {
+			t.Errorf("%s: handlers saw %q", given, seen)
+		}
+	}
+	for i, name := range []string{"front", "back"} {
+		if n := strings.Count(logs[i].String(), want); n < 3 {
+			t.Errorf("%s: trace ID is in %d log lines, want at least 3:\n%s", name, n, logs[i].String())
+		}
+	}
+	if !strings.Contains(logs[1].String(), `"msg":"in back","service":"back"`) {
+		t.Errorf("back: log.From did not give the service's logger:\n%s", logs[1].String())
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://admin/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", "application/openmetrics-text")
+	resp, err := front.Admin().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(body), `# {trace_id="`+want+`"}`) {
+		t.Errorf("no exemplar with the trace ID in\n%s", body)
+	}
+}
+
+func TestPanicIsInternal(t *testing.T) {
+	panics := make(chan framework.HandlerPanicked, 1)
+	app := frameworktest.Start(t, "echo", setupEcho(echo{say: func(_ context.Context, in string) (string, error) {
+		if in == "bad" {
+			panic("secret detail")
+		}
+		return in, nil
+	}}), framework.WithEvents(func(e framework.Event) {
+		if p, ok := e.(framework.HandlerPanicked); ok {
+			panics <- p
+		}
+	}))
+	var trailer metadata.MD
+	_, err := say(t.Context(), app.Conn(), "bad", grpc.Trailer(&trailer))
+	if status.Code(err) != codes.Internal {
+		t.Fatalf("err = %v, want INTERNAL", err)
+	}
+	id := trailer.Get("x-trace-id")
+	if len(id) != 1 || !strings.Contains(err.Error(), id[0]) {
+		t.Errorf("error %q does not name the trace ID %q", err, id)
+	}
+	if strings.Contains(err.Error(), "secret") {
+		t.Errorf("error %q tells the caller what panicked", err)
+	}
+	if p := <-panics; p.Value != "secret detail" || !strings.Contains(string(p.Stack), "TestPanicIsInternal") {
+		t.Errorf("reported %v with stack\n%s", p.Value, p.Stack)
+	}
+	if got, err := say(t.Context(), app.Conn(), "good"); err != nil || got != "good" {
+		t.Errorf("after the panic: %q, %v", got, err)
+	}
+}
+
+func TestHTTP(t *testing.T) {
+	app := frameworktest.Start(t, "web", func(_ context.Context, s *framework.Service) error {
+		s.Handle("GET /items/{id}", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprintf(w, "item %s of %s", r.PathValue("id"), trace.ID(r.Context()))
+		}))
+		s.Handle("GET /panic", http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("x") }))
+		return nil
+	})
+	get := func(path string) (*http.Response, string) {
+		t.Helper()
+		resp, err := app.HTTP().Get("http://web" + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp, string(b)
+	}
+	resp, body := get("/items/7")
+	if id := resp.Header.Get("x-trace-id"); resp.StatusCode != 200 || len(id) != 32 || body != "item 7 of "+id {
+		t.Errorf("GET /items/7 = %d %q, x-trace-id %q", resp.StatusCode, body, id)
+	}
+	if resp, _ := get("/nothing"); resp.StatusCode != 404 || resp.Header.Get("x-trace-id") == "" {
+		t.Errorf("GET /nothing = %d, x-trace-id %q", resp.StatusCode, resp.Header.Get("x-trace-id"))
+	}
+	if resp, body := get("/panic"); resp.StatusCode != 500 || !strings.Contains(body, resp.Header.Get("x-trace-id")) {
+		t.Errorf("GET /panic = %d %q", resp.StatusCode, body)
+	}
+}
+
+func TestStartErrors(t *testing.T) {
+	ok := func(context.Context, *framework.Service) error { return nil }
+	for _, tc := range []struct {
+		name  string
+		setup framework.Setup
+		opts  []framework.Option
+		want  string
+	}{
+		{"1bad", ok, nil, `"1bad" cannot be a service name`},
+		{"nil-setup", nil, nil, "setup function is nil"},
+		{"setup-fails", func(context.Context, *framework.Service) error { return errors.New("no database") }, nil, "set up setup-fails: no database"},
+		{"setup-panics", func(context.Context, *framework.Service) error { panic("oops") }, nil, "set up setup-panics: panic: oops"},
+		{"unknown-key", ok, set("server.grcp.addr", ":1"), "flag --server.grcp.addr: server.grcp.addr: is not a known key, did you mean server.grpc.addr?"},
+		{"unknown-env", ok, []framework.Option{framework.WithEnviron([]string{"PLINTH_SERVER_GRCP_ADDR=x"})}, "environment variable PLINTH_SERVER_GRCP_ADDR"},
+		{"bad-addr", ok, set("server.grpc.addr", "9000"), `"9000" is not an address to listen on`},
+		{"bad-duration", ok, set("server.drain.delay", "5"), `"5" is not a duration`},
+		{"bad-level", ok, set("telemetry.log.level", "loud"), `"loud" is none of debug, info, warn, error`},
+		{"bad-sample", ok, set("telemetry.trace.sample", "2"), "is not a share between 0 and 1"},
+		{"bad-endpoint", ok, set("telemetry.trace.endpoint", "collector"), `endpoint "collector" is not a URL`},
+		{"bad-registry", ok, set("registry.kind", "zoo"), `"zoo" is none of etcd, static`},
+		{"no-endpoints", ok, set("registry.kind", "etcd"), "registry.endpoints: is empty"},
+		{"twice", func(_ context.Context, s *framework.Service) error {
+			s.RegisterService(&echoDesc, plainEcho)
+			s.RegisterService(&echoDesc, plainEcho)
+			return nil
+		}, nil, "register gRPC service test.v1.Echo: it is registered already"},
+		{"wrong-type", func(_ context.Context, s *framework.Service) error {
+			s.RegisterService(&echoDesc, 7)
+			return nil
+		}, nil, "int does not implement"},
+		{"check-twice", func(_ context.Context, s *framework.Service) error {
+			s.Check("db", func(context.Context) error { return nil })
+			s.Check("db", func(context.Context) error { return nil })
+			return nil
+		}, nil, `check "db": the name is taken`},
+		{"bad-pattern", func(_ context.Context, s *framework.Service) error {
+			s.Handle("GET /{", http.NotFoundHandler())
+			return nil
+		}, nil, "handle HTTP pattern"},
+		{"no-http", func(_ context.Context, s *framework.Service) error {
+			s.Handle("GET /", http.NotFoundHandler())
+			return nil
+		}, nil, "set server.http.addr"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			opts := append([]framework.Option{
+				framework.WithConfigFile(""), framework.WithEnviron(nil), framework.WithLogOutput(t.Output()),
+				framework.WithSetting("server.admin.addr", "127.0.0.1:0"),
+			}, tc.opts...)
+			if tc.name != "bad-addr" {
+				opts = append(opts, framework.WithSetting("server.grpc.addr", "127.0.0.1:0"))
+			}
+			app, err := framework.New(tc.name, tc.setup, opts...)
+			if err == nil {
+				err = app.Run(t.Context())
+			}
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("err = %v, want it to say %q", err, tc.want)
+			}
+		})
+	}
+}
+
+func set(key, value string) []framework.Option {
+	return []framework.Option{framework.WithSetting(key, value)}
+}

@@ -1,0 +1,99 @@
+package framework
+
+import (
+	"io"
+	"maps"
+	"net"
+	"slices"
+
+	"plinth.internal/client"
+	"plinth.internal/middleware"
+	"plinth.internal/registry"
+)
+
+// DefaultConfigFile is read from the working directory where it exists and no
+// other file is named.
+const DefaultConfigFile = "plinth.yaml"
+
+// Option changes an [App] when it is built.
+type Option interface{ apply(*options) }
+
+type options struct {
+	configFile   string
+	fileRequired bool
+	environ      []string // nil means the process' own
+	settings     map[string]string
+	listeners    map[string]net.Listener
+	registry     *registry.Registry
+	client       []client.Option
+	middleware   []middleware.Middleware
+	logOutput    io.Writer
+	events       func(Event)
+}
+
+type optionFunc func(*options)
+
+func (f optionFunc) apply(o *options) { f(o) }
+
+// flags are the settings as config.WithFlags takes them.
+func (o *options) flags() []string {
+	out := make([]string, 0, len(o.settings))
+	for _, key := range slices.Sorted(maps.Keys(o.settings)) {
+		out = append(out, key+"="+o.settings[key])
+	}
+	return out
+}
+
+// WithConfigFile reads the configuration from a file that must exist. Without
+// it, plinth.yaml in the working directory is read where there is one; "" reads
+// none.
+func WithConfigFile(path string) Option {
+	return optionFunc(func(o *options) { o.configFile, o.fileRequired = path, path != "" })
+}
+
+// WithEnviron takes the environment from a list as os.Environ gives it, in place
+// of the process' own; an empty list is an empty environment.
+func WithEnviron(environ []string) Option {
+	return optionFunc(func(o *options) { o.environ = append([]string{}, environ...) })
+}
+
+// WithSetting sets a key, such as "server.grpc.addr", above the file and the
+// environment, as a command-line flag does. A later one wins.
+func WithSetting(key, value string) Option {
+	return optionFunc(func(o *options) { o.settings[key] = value })
+}
+
+// WithListener serves on a listener in place of the configured address. The
+// name is "grpc", "http" or "admin". The app closes it.
+func WithListener(name string, l net.Listener) Option {
+	return optionFunc(func(o *options) { o.listeners[name] = l })
+}
+
+// WithRegistry uses a registry in place of the configured one. The app withdraws
+// its own instance and leaves the registry open.
+func WithRegistry(r *registry.Registry) Option {
+	return optionFunc(func(o *options) { o.registry = r })
+}
+
+// WithClientOptions adds options to the client behind Service.Client and
+// Service.HTTPClient.
+func WithClientOptions(opts ...client.Option) Option {
+	return optionFunc(func(o *options) { o.client = append(o.client, opts...) })
+}
+
+// WithMiddleware adds middlewares around the handlers of gRPC and HTTP alike,
+// inside of the framework's own; the first one is the outermost.
+func WithMiddleware(ms ...middleware.Middleware) Option {
+	return optionFunc(func(o *options) { o.middleware = append(o.middleware, ms...) })
+}
+
+// WithLogOutput sends log lines to w in place of standard error.
+func WithLogOutput(w io.Writer) Option {
+	return optionFunc(func(o *options) { o.logOutput = w })
+}
+
+// WithEvents has fn told of everything that the app does, beside the log. It is
+// called from several goroutines and must return quickly.
+func WithEvents(fn func(Event)) Option {
+	return optionFunc(func(o *options) { o.events = fn })
+}

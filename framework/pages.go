@@ -1,0 +1,180 @@
+package framework
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"plinth.internal/health"
+	"plinth.internal/registry"
+	"plinth.internal/server"
+)
+
+// HealthDocument is what /health answers.
+type HealthDocument struct {
+	// Status is ok, degraded (ready, but something is wrong) or down.
+	Status   string         `json:"status"`
+	Service  string         `json:"service"`
+	Version  string         `json:"version"`
+	Instance string         `json:"instance"`
+	Phase    string         `json:"phase"`
+	Time     string         `json:"time"`
+	UptimeS  float64        `json:"uptime_s"`
+	Registry RegistryHealth `json:"registry"`
+	Checks   []CheckHealth  `json:"checks"`
+}
+
+// RegistryHealth is the registration in a [HealthDocument].
+type RegistryHealth struct {
+	Kind string `json:"kind"`
+	// State is registering, registered, lost, withdrawn or off.
+	State     string  `json:"state"`
+	Since     string  `json:"since"`
+	LeaseTTLS float64 `json:"lease_ttl_s"`
+	Error     string  `json:"error"`
+}
+
+// CheckHealth is one check or heartbeat in a [HealthDocument].
+type CheckHealth struct {
+	Name      string  `json:"name"`
+	Status    string  `json:"status"`
+	LatencyMS float64 `json:"latency_ms"`
+	Critical  bool    `json:"critical"`
+	CheckedAt string  `json:"checked_at"`
+	Error     string  `json:"error"`
+}
+
+// The statuses of a [HealthDocument].
+const (
+	HealthOK       = "ok"
+	HealthDegraded = "degraded"
+	HealthDown     = "down"
+)
+
+// Health is what /health answers at this moment. It waits for nothing.
+func (a *App) Health() HealthDocument {
+	now := time.Now()
+	report := a.health.Report()
+	status := a.registry.Status()
+	doc := HealthDocument{
+		Status: HealthOK, Service: a.name, Version: a.settings.Service.Version, Instance: a.instance.ID,
+		Phase: string(report.Phase), Time: stamp(now), UptimeS: now.Sub(a.started).Seconds(),
+		Registry: RegistryHealth{
+			Kind: status.Kind, State: string(status.State), Since: stamp(status.Since),
+			LeaseTTLS: status.TTL.Seconds(), Error: text(status.Err),
+		},
+		Checks: []CheckHealth{},
+	}
+	for _, r := range report.Results {
+		doc.Checks = append(doc.Checks, CheckHealth{
+			Name: r.Name, Status: string(r.Status), Critical: r.Critical, Error: r.Error,
+			LatencyMS: float64(r.Latency) / float64(time.Millisecond), CheckedAt: stamp(r.CheckedAt),
+		})
+		if r.Status != health.StatusOK {
+			doc.Status = HealthDegraded
+		}
+	}
+	if status.State == registry.Lost || status.State == registry.Registering {
+		doc.Status = HealthDegraded
+	}
+	if !report.Ready {
+		doc.Status = HealthDown
+	}
+	return doc
+}
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02T15:04:05.000Z07:00")
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// adminPages are what the admin listener shows beside the profiler.
+func (a *App) adminPages() map[string]http.Handler {
+	probe := func(well func() bool) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			a.writeHealth(w, r, well())
+		})
+	}
+	ready := a.health.Ready
+	return map[string]http.Handler{
+		"/health":         probe(ready),
+		"/health/ready":   probe(ready),
+		"/health/live":    probe(func() bool { return true }), // that it answers is the answer
+		"/health/startup": probe(func() bool { return a.health.Phase() != health.Starting }),
+		"/metrics":        a.metricsPage(),
+		"/info":           server.View("info", func(*http.Request) any { return a.info() }),
+		"/debug/config":   server.View("configuration", func(*http.Request) any { return a.configuration() }),
+		"GET /debug/log":  server.View("log level", func(*http.Request) any { return map[string]string{"level": a.log.Level()} }),
+		"PUT /debug/log":  http.HandlerFunc(a.putLogLevel),
+	}
+}
+
+func (a *App) writeHealth(w http.ResponseWriter, r *http.Request, well bool) {
+	code := http.StatusOK
+	if !well {
+		code = http.StatusServiceUnavailable
+	}
+	server.WriteView(w, r, code, a.name+" health", a.Health())
+}
+
+// metricsPage brings the gauges of states up to date before they are read.
+func (a *App) metricsPage() http.Handler {
+	page := a.metrics.Handler()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		doc := a.Health()
+		a.metrics.SetHealth(doc.Status, HealthOK, HealthDegraded, HealthDown)
+		a.metrics.SetRegistry(doc.Registry.State, string(registry.Off), string(registry.Registering),
+			string(registry.Registered), string(registry.Lost), string(registry.Withdrawn))
+		for _, c := range doc.Checks {
+			a.metrics.SetCheck(c.Name, c.Status == string(health.StatusOK))
+		}
+		page.ServeHTTP(w, r)
+	})
+}
+
+func (a *App) info() any {
+	return map[string]any{
+		"service": a.name, "version": a.settings.Service.Version, "zone": a.settings.Service.Zone,
+		"instance": a.instance.ID, "framework": frameworkVersion(), "go": goVersion(), "pid": os.Getpid(),
+		"started": stamp(a.started), "endpoints": a.Endpoints(), "advertised": a.Instance().Endpoints,
+	}
+}
+
+func (a *App) configuration() any {
+	type value struct {
+		Value  string `json:"value"`
+		Source string `json:"source"`
+	}
+	out := map[string]value{}
+	for _, e := range a.cfg.Entries() {
+		out[e.Key] = value{e.Value, e.Source.String()}
+	}
+	return out
+}
+
+// putLogLevel takes {"level":"debug"}.
+func (a *App) putLogLevel(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		Level string `json:"level"`
+	}
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<10)).Decode(&body); err != nil || body.Level == "" {
+		http.Error(w, `want a body such as {"level":"debug"}`, http.StatusBadRequest)
+		return
+	}
+	if err := a.log.SetLevel(body.Level); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	_, _ = fmt.Fprintf(w, "{\"level\":%q}\n", a.log.Level()) // the client is gone if this errs
+}

@@ -1,0 +1,80 @@
+package framework
+
+import (
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"reflect"
+	"testing"
+
+	"plinth.internal/client"
+	"plinth.internal/registry"
+)
+
+// TestEveryEventIsRendered builds one event of every type that the sources
+// declare, so that a new one cannot be forgotten in the log.
+func TestEveryEventIsRendered(t *testing.T) {
+	err := errors.New("cause")
+	for dir, events := range map[string][]Event{
+		".": {
+			Listening{}, Waiting{err}, Ready{}, Unregistered{}, CheckChanged{}, HandlerPanicked{}, GoroutineFailed{Err: err},
+			SpansLost{err}, Stopping{}, PhaseEnded{}, Stopped{},
+			RegistryEvent{registry.AnnouncementChanged{}}, ClientEvent{client.ViewChanged{}},
+		},
+		"../registry": {
+			RegistryEvent{registry.AnnouncementChanged{Err: err}}, RegistryEvent{registry.WatchFailed{Err: err}},
+			RegistryEvent{registry.WatchRecovered{}}, RegistryEvent{registry.EntrySkipped{Err: err}},
+		},
+		"../client": {
+			ClientEvent{client.ViewChanged{}}, ClientEvent{client.ViewFailed{Err: err}}, ClientEvent{client.CallRetried{Err: err}},
+			ClientEvent{client.CallGaveUp{Err: err}}, ClientEvent{client.CallRejected{Err: &client.BreakerError{}}},
+		},
+	} {
+		rendered := map[string]bool{}
+		for _, e := range events {
+			name := reflect.TypeOf(e).Name()
+			switch inner := e.(type) {
+			case RegistryEvent:
+				if dir != "." {
+					name = reflect.TypeOf(inner.Event).Name()
+				}
+			case ClientEvent:
+				if dir != "." {
+					name = reflect.TypeOf(inner.Event).Name()
+				}
+			}
+			rendered[name] = true
+			if describe(e) == "" {
+				t.Errorf("%s: %s has no message", dir, name)
+			}
+			_ = levelOf(e)
+			_ = fieldsOf(e)
+		}
+		for _, name := range declaredEvents(t, dir) {
+			if !rendered[name] {
+				t.Errorf("%s: %s is declared but not in this test; render it and add it here", dir, name)
+			}
+		}
+	}
+}
+
+// declaredEvents are the types in a package's event.go with the method that
+// makes them events.
+func declaredEvents(t *testing.T, dir string) []string {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), dir+"/event.go", nil, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, d := range file.Decls {
+		if f, ok := d.(*ast.FuncDecl); ok && f.Name.Name == "event" && f.Recv != nil {
+			names = append(names, f.Recv.List[0].Type.(*ast.Ident).Name)
+		}
+	}
+	if len(names) < 3 {
+		t.Fatalf("%s: found only %q", dir, names)
+	}
+	return names
+}

@@ -1,0 +1,202 @@
+package framework
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"plinth.internal/config"
+)
+
+// The exit codes of [Run].
+const (
+	exitOK      = 0
+	exitFailed  = 1
+	exitUsage   = 2   // flags or configuration
+	exitSignals = 128 // plus the number of a second signal
+)
+
+// Run is a service's main: it reads the command line, runs the app until SIGTERM
+// or SIGINT, prints what went wrong to standard error, and ends the process:
+// with 0 after a stop in which nothing went wrong, 1 after a failure, 2 for bad
+// flags or configuration. A second signal ends the process at once, with 128
+// plus its number.
+//
+// Beside the keys of the configuration (--server.grpc.addr=:9001) the command
+// line takes --config FILE, --help, --version and --healthcheck, which asks a
+// running instance of the same configuration whether it is ready and is meant
+// for a container's health check.
+//
+// It is built from [New] and [App.Run] alone.
+func Run(name string, setup Setup, opts ...Option) {
+	os.Exit(run(name, setup, os.Args[1:], os.Stdout, os.Stderr, opts))
+}
+
+func run(name string, setup Setup, args []string, stdout, stderr io.Writer, opts []Option) int {
+	fail := func(code int, err error) int {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			_, _ = fmt.Fprintf(stderr, "%s: %s\n", name, line)
+		}
+		return code
+	}
+	flags, err := parseFlags(args)
+	if err != nil {
+		return fail(exitUsage, err)
+	}
+	switch flags.command {
+	case "help":
+		usage(stdout, name)
+		return exitOK
+	case "version":
+		_, _ = fmt.Fprintf(stdout, "%s %s (plinth %s, %s)\n", name, buildVersion(), frameworkVersion(), goVersion())
+		return exitOK
+	}
+	app, err := New(name, setup, append(opts, flags.options...)...)
+	if err != nil {
+		return fail(exitCode(err), err)
+	}
+	if flags.command == "healthcheck" {
+		if err := healthcheck(app.settings.Server.Admin.Addr); err != nil {
+			return fail(exitFailed, err)
+		}
+		return exitOK
+	}
+
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
+	defer signal.Stop(signals)
+	ended := make(chan error, 1)
+	go func() { ended <- app.Run(ctx) }()
+	for told := false; ; {
+		select {
+		case err := <-ended:
+			if err == nil {
+				return exitOK
+			}
+			return fail(exitCode(err), err)
+		case sig := <-signals:
+			if told {
+				number := 0
+				if s, ok := sig.(syscall.Signal); ok {
+					number = int(s)
+				}
+				return fail(exitSignals+number, fmt.Errorf("second signal (%v): ended at once", sig))
+			}
+			told = true
+			cancel()
+		}
+	}
+}
+
+// exitCode tells a configuration that does not hold, found by the framework or
+// by the service's setup, from everything else.
+func exitCode(err error) int {
+	if _, ok := errors.AsType[*configError](err); ok {
+		return exitUsage
+	}
+	if _, ok := errors.AsType[*config.Error](err); ok {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// flagSet is a parsed command line.
+type flagSet struct {
+	command string // help, version, healthcheck or ""
+	options []Option
+}
+
+// parseFlags reads --key=value and --key value; one dash will do as well.
+func parseFlags(args []string) (flagSet, error) {
+	var f flagSet
+	for i := 0; i < len(args); i++ {
+		arg, ok := strings.CutPrefix(args[i], "-")
+		if !ok || arg == "" || arg == "-" {
+			return f, fmt.Errorf("argument %q is not a flag; see --help", args[i])
+		}
+		key, value, given := strings.Cut(strings.TrimPrefix(arg, "-"), "=")
+		switch key {
+		case "help", "h", "version", "healthcheck":
+			if given {
+				return f, fmt.Errorf("flag --%s takes no value", key)
+			}
+			f.command = map[string]string{"h": "help"}[key]
+			if f.command == "" {
+				f.command = key
+			}
+			continue
+		}
+		if !given {
+			if i++; i == len(args) {
+				return f, fmt.Errorf("flag --%s has no value; want --%s=VALUE", key, key)
+			}
+			value = args[i]
+		}
+		if key == "config" {
+			if value == "" {
+				return f, errors.New("flag --config has no value; want --config=FILE")
+			}
+			f.options = append(f.options, WithConfigFile(value))
+		} else {
+			f.options = append(f.options, WithSetting(key, value))
+		}
+	}
+	return f, nil
+}
+
+func usage(w io.Writer, name string) {
+	var b strings.Builder
+	fmt.Fprintf(&b, `Usage: %s [flags]
+
+Flags
+  --config FILE    read this file in place of %s
+  --KEY=VALUE      set a key of the configuration
+  --healthcheck    ask the running instance whether it is ready, and exit
+  --version        print the version and exit
+  --help           print this and exit
+
+Keys (a file nests them; flags win over the environment, it over the file)
+`, name, DefaultConfigFile)
+	for _, k := range config.Describe(defaultSettings()) {
+		fmt.Fprintf(&b, "  %s", k.Path)
+		if k.Default != "" {
+			fmt.Fprintf(&b, " (%s)", k.Default)
+		}
+		if k.Env != "" {
+			fmt.Fprintf(&b, "  %s", k.Env)
+		}
+		fmt.Fprintf(&b, "\n        %s\n", k.Doc)
+	}
+	_, _ = io.WriteString(w, b.String())
+}
+
+// healthcheck asks the admin listener of an instance on this machine.
+func healthcheck(addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return errors.New("check health: the admin listener is off (server.admin.addr)")
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	c := &http.Client{Timeout: 2 * time.Second}
+	resp, err := c.Get("http://" + net.JoinHostPort(host, port) + "/health/ready")
+	if err != nil {
+		return fmt.Errorf("check health: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("check health: not ready (HTTP status %d)", resp.StatusCode)
+	}
+	return nil
+}

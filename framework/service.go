@@ -1,0 +1,109 @@
+package framework
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	oteltrace "go.opentelemetry.io/otel/trace"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+
+	"plinth.internal/config"
+	"plinth.internal/health"
+	"plinth.internal/registry"
+)
+
+// Service is what a [Setup] builds a service with. What is registered wrongly
+// ends the start with an error when setup has returned. Its methods may be
+// called from any goroutine; those that register something only during setup.
+type Service struct{ app *App }
+
+// RegisterService makes Service a grpc.ServiceRegistrar, which the generated
+// Register functions take.
+func (s *Service) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	s.app.server.RegisterService(desc, impl)
+}
+
+// Handle serves HTTP requests that match a pattern of [http.ServeMux], such as
+// "GET /items/{id}", on server.http.addr.
+func (s *Service) Handle(pattern string, h http.Handler) { s.app.server.Handle(pattern, h) }
+
+// Client returns a connection to another service, by its name in the registry,
+// with the whole client stack behind it. It never waits, and a service or a
+// registry that is down is no error: calls fail or wait until it is there. All
+// callers share one connection, which the app closes.
+func (s *Service) Client(name string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+	return s.app.client.Conn(name, opts...)
+}
+
+// HTTPClient returns a client for another service's HTTP side, with the same
+// stack behind it as [Service.Client]. URLs are http://name/path.
+func (s *Service) HTTPClient(name string) *http.Client { return s.app.client.HTTP(name) }
+
+// Check adds a check to /health: critical, every 5 s with a timeout of 2 s,
+// unless options say otherwise. The service is ready once every critical check
+// has passed, and is not while one fails.
+func (s *Service) Check(name string, fn func(context.Context) error, opts ...health.CheckOption) {
+	s.app.note(s.app.health.Add(name, fn, opts...))
+}
+
+// Heartbeat watches over a goroutine: the service is not ready while the
+// returned function has not been called for longer than max.
+func (s *Service) Heartbeat(name string, max time.Duration) (beat func()) {
+	beat, err := s.app.health.Heartbeat(name, max)
+	if err != nil {
+		s.app.note(err)
+		return func() {}
+	}
+	return beat
+}
+
+// Go runs fn in a goroutine of its own once the listeners are bound. Its context
+// ends at the stop, after the last call has been answered; fn must return then.
+// When it returns an error or panics before, it is reported and started again
+// after a pause of up to 5 s, growing from 0.2 s; when it returns nil it is
+// done.
+func (s *Service) Go(name string, fn func(context.Context) error) { s.app.group.add(name, fn) }
+
+// OnStop has fn called at the stop, after the last call has been answered and
+// the goroutines have ended, the functions in reverse order. Its context ends
+// after 10 s; a function that stays longer is left behind.
+func (s *Service) OnStop(name string, fn func(context.Context) error) {
+	s.app.mu.Lock()
+	defer s.app.mu.Unlock()
+	s.app.stops = append(s.app.stops, stopFunc{name, fn})
+}
+
+// Name is the service's name.
+func (s *Service) Name() string { return s.app.name }
+
+// Instance is this instance as it is announced. Its endpoints are known once
+// the listeners are bound, after setup.
+func (s *Service) Instance() registry.Instance { return s.app.Instance() }
+
+// Logger is the service's logger. In a handler, log.From(ctx) is the same logger
+// with the call's trace.
+func (s *Service) Logger() *zap.Logger { return s.app.log.Logger() }
+
+// Metrics is where the service registers metrics of its own; /metrics shows
+// them.
+func (s *Service) Metrics() prometheus.Registerer { return s.app.metrics.Registerer() }
+
+// Tracer starts spans of the service's own.
+func (s *Service) Tracer() oteltrace.Tracer { return s.app.tracer.Provider().Tracer(s.app.name) }
+
+// Config is the process' configuration; config.Bind reads the service's own
+// section from it.
+func (s *Service) Config() *config.Config { return s.app.cfg }
+
+// note keeps an error of a registration for the end of setup.
+func (a *App) note(err error) {
+	if err == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.errs = append(a.errs, err)
+}
