@@ -1,0 +1,195 @@
+// Package ui is how every scaffold command speaks: data on standard output, progress and errors on standard error, and one
+// shape of error with a code that programs can match, a place and a next step.
+//
+// With --json standard output carries one object a line and nothing else. Its last line is always
+// {"type":"result","ok":...}, whatever went wrong before. Text is plain: no colour, no cursor movement, the same on a terminal and in
+// a file. Nothing here exits: [Report] returns the exit code, and main uses it.
+package ui
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes of the command line. Programs rely on them.
+const (
+	ExitOK      = 0 // done
+	ExitFailed  = 1 // could not be done; nothing was left half-made
+	ExitUsage   = 2 // the command was called wrongly
+	ExitDiffers = 3 // a check found something out of date
+)
+
+// Error is a failure as a person or a program reads it.
+type Error struct {
+	Code    string   // stable and short, such as target_not_empty; never empty
+	Message string   // what is wrong, without a full stop
+	Detail  []string // lines shown below the message, such as the source line; may be empty
+	Hint    string   // the next step; may be empty
+	Path    string   // the file or directory it is about; may be empty
+	Exit    int      // process exit code; 0 means [ExitFailed]
+
+	// Reported says that the command has printed its own last line, which tells of the failure; [Report] adds nothing on standard output.
+	Reported bool
+	Err      error // the cause; may be nil
+}
+
+// Error returns the message with its code.
+func (e *Error) Error() string { return e.Message + " [" + e.Code + "]" }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Usage returns an error about how the command was called: exit code 2.
+func Usage(message, hint string) *Error {
+	return &Error{Code: "usage", Message: message, Hint: hint, Exit: ExitUsage}
+}
+
+// Args makes the complaints of a check of the positional arguments usage errors.
+func Args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return Usage(err.Error(), cmd.CommandPath()+" --help")
+		}
+		return nil
+	}
+}
+
+// Printer writes the output of one command. Its zero value is not usable: see [NewPrinter].
+type Printer struct {
+	out, err io.Writer
+	json     bool
+}
+
+// NewPrinter returns a Printer on the command's streams, in JSON mode when the command has a --json flag that is set.
+func NewPrinter(cmd *cobra.Command) *Printer {
+	f := cmd.Flags().Lookup("json")
+	return &Printer{out: cmd.OutOrStdout(), err: cmd.ErrOrStderr(), json: f != nil && f.Value.String() == "true"}
+}
+
+// JSON reports whether programs read the output.
+func (p *Printer) JSON() bool { return p.json }
+
+// Data writes one line of output proper: text for a person, or object as JSON for a program.
+func (p *Printer) Data(text string, object any) error {
+	if !p.json {
+		_, err := fmt.Fprintln(p.out, text)
+		return err
+	}
+	return json.NewEncoder(p.out).Encode(object)
+}
+
+// Result writes the last line: text for a person (left out when empty), or object as JSON for a program. The object must say "type":"result".
+func (p *Printer) Result(text string, object any) error {
+	if !p.json && text == "" {
+		return nil
+	}
+	return p.Data(text, object)
+}
+
+// Notef writes progress or a warning for a person to standard error. In JSON mode it is written there too, so that it is not lost.
+func (p *Printer) Notef(format string, args ...any) {
+	fmt.Fprintf(p.err, format+"\n", args...)
+}
+
+// JSONFlag adds --json to a command.
+func JSONFlag(cmd *cobra.Command) {
+	cmd.Flags().Bool("json", false, "one JSON object a line on standard output, the last one the result")
+}
+
+// failure is the JSON form of an Error.
+type failure struct {
+	Type    string   `json:"type"`
+	Code    string   `json:"code"`
+	Message string   `json:"message"`
+	Detail  []string `json:"detail,omitempty"`
+	Hint    string   `json:"hint,omitempty"`
+	Path    string   `json:"path,omitempty"`
+}
+
+type result struct {
+	Type string `json:"type"`
+	OK   bool   `json:"ok"`
+	Code string `json:"code"`
+}
+
+// Report shows what a command returned and gives the process's exit code. A nil error is 0 and prints nothing. Joined errors are shown one by
+// one, and the first decides the code.
+func Report(cmd *cobra.Command, err error) int {
+	if err == nil {
+		return ExitOK
+	}
+	p := NewPrinter(cmd)
+	list := flatten(err)
+	if ctx := cmd.Context(); ctx != nil && ctx.Err() != nil {
+		interrupted(list, context.Cause(ctx))
+	}
+	for _, e := range list {
+		if p.json && e.Reported {
+			continue
+		}
+		if p.json {
+			_ = p.Data("", failure{"error", e.Code, e.Message, e.Detail, e.Hint, e.Path})
+		} else {
+			p.Notef("%s", render(e))
+		}
+	}
+	first := list[0]
+	if !first.Reported {
+		_ = p.Result("", result{"result", false, first.Code})
+	}
+	if first.Exit == 0 {
+		return ExitFailed
+	}
+	return first.Exit
+}
+
+// flatten returns the errors of a tree of joined errors; one that is no *Error gets [codeFailed].
+func flatten(err error) []*Error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var list []*Error
+		for _, e := range joined.Unwrap() {
+			list = append(list, flatten(e)...)
+		}
+		if len(list) > 0 {
+			return list
+		}
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return []*Error{e}
+	}
+	return []*Error{{Code: codeFailed, Message: strings.ReplaceAll(err.Error(), "\n", "; "), Err: err}}
+}
+
+// interrupted gives errors that only follow from the interrupt the name of their cause.
+func interrupted(list []*Error, cause error) {
+	for _, e := range list {
+		if e.Code == codeFailed {
+			e.Code, e.Message = "interrupted", "interrupted: "+cause.Error()
+		}
+	}
+}
+
+// codeFailed is the code of errors that say none.
+const codeFailed = "failed"
+
+// codeColumn is where the code stands on a line that has room for it.
+const codeColumn = 76
+
+func render(e *Error) string {
+	var b strings.Builder
+	first := "error: " + e.Message
+	fmt.Fprintf(&b, "%-*s [%s]", codeColumn, first, e.Code)
+	for _, line := range e.Detail {
+		b.WriteString("\n" + line)
+	}
+	if e.Hint != "" {
+		b.WriteString("\n  hint: " + strings.ReplaceAll(e.Hint, "\n", "\n        "))
+	}
+	return b.String()
+}

@@ -1,0 +1,68 @@
+// Command scaffold makes and maintains Plinth services. It needs Go, and git only where it makes a commit: no protoc, no network.
+//
+// Data goes to standard output, progress and errors to standard error. Exit codes: 0 done, 1 failed with nothing left half-made, 2 wrong
+// use, 3 a check found something out of date.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"plinth.internal/cmd/scaffold/internal/democmd"
+	"plinth.internal/cmd/scaffold/internal/gencmd"
+	"plinth.internal/cmd/scaffold/internal/newcmd"
+	"plinth.internal/cmd/scaffold/internal/ui"
+	"plinth.internal/cmd/scaffold/internal/versioncmd"
+)
+
+func main() { os.Exit(run()) }
+
+// run is main with its exit code, for tests that run the command line in their own binary.
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	cmd, err := newRoot().ExecuteContextC(ctx)
+	return ui.Report(cmd, err)
+}
+
+// newRoot lists the commands. A new one is a package of its own with NewCommand, and a line here.
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "scaffold",
+		Short:         "Make and maintain Plinth services",
+		SilenceErrors: true, // ui.Report shows them
+		SilenceUsage:  true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args[0])
+			}
+			return cmd.Help()
+		},
+		Args:              cobra.ArbitraryArgs,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+
+		SuggestionsMinimumDistance: 2,
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return ui.Usage(err.Error(), cmd.CommandPath()+" --help")
+	})
+	root.AddCommand(
+		democmd.NewCommand(),
+		newcmd.NewCommand(),
+		gencmd.NewCommand(),
+		versioncmd.NewCommand(),
+	)
+	return root
+}
+
+func unknownCommand(root *cobra.Command, name string) error {
+	hint := "scaffold --help"
+	if near := root.SuggestionsFor(name); len(near) > 0 {
+		hint = "scaffold " + near[0]
+	}
+	return ui.Usage("unknown command \""+name+"\"", hint)
+}
