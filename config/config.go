@@ -18,12 +18,10 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 )
-
-// EnvPrefix begins the name of every environment variable that is a key.
-const EnvPrefix = "PLINTH_"
 
 // Source is where a value came from.
 type Source struct {
@@ -70,10 +68,19 @@ type Error struct {
 
 // Error is one sentence with the place, the key, the value and the problem.
 func (e *Error) Error() string {
-	if e.Value == "" {
-		return fmt.Sprintf("%v: %s: %s", e.Source, e.Key, e.Problem)
+	var b strings.Builder
+	b.WriteString(e.Source.String())
+	b.WriteString(": ")
+	if e.Key != "" {
+		b.WriteString(e.Key)
+		b.WriteString(": ")
 	}
-	return fmt.Sprintf("%v: %s: %q %s", e.Source, e.Key, e.Value, e.Problem)
+	if e.Value != "" {
+		b.WriteString(strconv.Quote(e.Value))
+		b.WriteByte(' ')
+	}
+	b.WriteString(e.Problem)
+	return b.String()
 }
 
 // Config is the layers of one process.
@@ -92,11 +99,10 @@ type item struct {
 	value  string
 	list   []string // of a YAML list
 	isList bool
+	isNull bool // a key with nothing behind it, which sets nothing
+	depth  int  // of the mappings in a file that it stands in; 0 elsewhere
 	used   bool // guarded by Config.mu
 }
-
-// isNull reports a key with nothing behind it, which sets nothing.
-func (it *item) isNull() bool { return it.isList && it.list == nil }
 
 // Entry is one effective value.
 type Entry struct {
@@ -153,20 +159,20 @@ func Load(opts ...Option) (*Config, error) {
 			errs = append(errs, fmt.Errorf("read configuration: %w", err))
 		}
 	}
-	for _, kv := range l.environ {
-		name, value, _ := strings.Cut(kv, "=")
-		if strings.HasPrefix(name, EnvPrefix) && !serviceLink.MatchString(name) {
-			c.env[name] = &item{source: Source{Kind: KindEnv, Name: name}, value: value}
-		}
-	}
+	c.readEnviron(l.environ)
 	for _, kv := range l.flags {
 		key, value, ok := strings.Cut(kv, "=")
 		src := Source{Kind: KindFlag, Name: "--" + key}
-		if !ok {
+		switch _, twice := c.flag[key]; {
+		case key == "":
+			errs = append(errs, &Error{Source: src, Problem: "is not a setting, want --KEY=VALUE"})
+		case !ok:
 			errs = append(errs, &Error{Source: src, Key: key, Problem: "has no value, want --" + key + "=VALUE"})
-			continue
+		case twice:
+			errs = append(errs, &Error{Source: src, Key: key, Problem: "is given twice"})
+		default:
+			c.flag[key] = &item{source: src, value: value}
 		}
-		c.flag[key] = &item{source: src, value: value}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -215,9 +221,13 @@ func sorted(errs []error) []error {
 	return errs
 }
 
+// maxTypos is how far a key may be from a known one to be taken for it: the
+// wrong letters in it, two that changed places counted as one.
+const maxTypos = 3
+
 func unknownKey(src Source, key string, entries map[string]Entry) error {
 	problem := "is not a known key"
-	best, distance := "", 3
+	best, distance := "", min(maxTypos, len(key)/3)
 	for known := range entries {
 		if d := editDistance(key, known, distance); d < distance || d == distance && (best == "" || known < best) {
 			best, distance = known, d
@@ -229,25 +239,31 @@ func unknownKey(src Source, key string, entries map[string]Entry) error {
 	return &Error{Source: src, Key: key, Problem: problem}
 }
 
-// editDistance is Levenshtein's; above limit it need not be exact.
+// editDistance is the number of letters to insert, delete, replace or swap with
+// their neighbour to make b of a (optimal string alignment); above limit it
+// need not be exact.
 func editDistance(a, b string, limit int) int {
 	if len(a)-len(b) > limit || len(b)-len(a) > limit {
 		return limit + 1
 	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	// Rows of the table for the last two letters of a, and this one.
+	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
 	}
 	for i := range len(a) {
-		diagonal := row[0]
 		row[0] = i + 1
 		for j := range len(b) {
 			cost := 1
 			if a[i] == b[j] {
 				cost = 0
 			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+			row[j+1] = min(last[j+1]+1, row[j]+1, last[j]+cost)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
 		}
+		before, last, row = last, row, before
 	}
-	return row[len(b)]
+	return last[len(b)]
 }

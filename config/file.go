@@ -1,114 +1,156 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// serviceLink matches the variables that Kubernetes sets for every Service in a
-// namespace; a Service called plinth-... must not look like a setting.
-var serviceLink = regexp.MustCompile(`_(SERVICE_(HOST|PORT(_.*)?)|PORT(_\d+_(TCP|UDP|SCTP)(_.*)?)?)$`)
-
-// maxDepth bounds the nesting of a file, aliases counted in, so that a hostile
-// one cannot unfold without end.
+// A file may unfold to no more than this, aliases counted in, so that a hostile
+// one cannot do so without end.
 const (
 	maxDepth = 32
-	maxItems = 100_000
+	maxNodes = 100_000
 )
+
+// yamlLine begins the texts of the YAML library that name a line.
+var yamlLine = regexp.MustCompile(`^line (\d+): `)
 
 // parseFile reads a YAML document into c.file.
 func (c *Config) parseFile(name string, data []byte) error {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(data, &doc); err != nil {
-		// The library's text is "yaml: line 3: ...".
-		return fmt.Errorf("%s: %s", name, strings.TrimPrefix(err.Error(), "yaml: "))
-	}
-	if doc.Kind == 0 || len(doc.Content) == 0 {
+	var doc, second yaml.Node
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	err := dec.Decode(&doc)
+	if errors.Is(err, io.EOF) {
 		return nil // an empty file sets nothing
 	}
+	if err == nil {
+		if err = dec.Decode(&second); errors.Is(err, io.EOF) {
+			err = nil
+		} else if err == nil {
+			return fmt.Errorf("%s:%d: a second document begins here; one file is one document", name, second.Line)
+		}
+	}
+	if err != nil {
+		text := strings.TrimPrefix(err.Error(), "yaml: ")
+		if m := yamlLine.FindStringSubmatch(text); m != nil {
+			return fmt.Errorf("%s:%s: not YAML: %s", name, m[1], text[len(m[0]):])
+		}
+		return fmt.Errorf("%s: not YAML: %s", name, text)
+	}
+	if len(doc.Content) == 0 {
+		return nil
+	}
 	root := doc.Content[0]
-	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
+	if isNull(root) {
 		return nil
 	}
 	if root.Kind != yaml.MappingNode {
 		return fmt.Errorf("%s:%d: want a mapping of keys to values", name, root.Line)
 	}
 	f := &fileReader{name: name, items: c.file}
-	f.mapping(root, "", 0)
+	f.mapping(root, nil)
 	return errors.Join(f.errs...)
 }
+
+// isNull reports a node with nothing in it. What the library calls null is a
+// plain scalar; a quoted one is a string.
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
 
 type fileReader struct {
 	name  string
 	items map[string]*item
 	errs  []error
+	nodes int  // visited so far
+	full  bool // maxNodes was reached: nothing more is read
 }
 
-func (f *fileReader) fail(n *yaml.Node, key, problem string) {
-	f.errs = append(f.errs, &Error{Source: f.source(n), Key: key, Problem: problem})
+func (f *fileReader) fail(n *yaml.Node, path []string, problem string) {
+	f.errs = append(f.errs, &Error{Source: f.source(n), Key: strings.Join(path, "."), Problem: problem})
 }
 
 func (f *fileReader) source(n *yaml.Node) Source {
 	return Source{Kind: KindFile, Name: f.name, Line: n.Line}
 }
 
-func (f *fileReader) mapping(n *yaml.Node, prefix string, depth int) {
+// put keeps an item. The same key can be reached twice without standing twice in
+// one mapping: as "a: {b: 1}" and as "a.b: 1".
+func (f *fileReader) put(k *yaml.Node, path []string, it *item) {
+	key := strings.Join(path, ".")
+	if old, twice := f.items[key]; twice {
+		f.fail(k, path, fmt.Sprintf("is given twice, first on line %d", old.source.Line))
+		return
+	}
+	it.depth = len(path)
+	f.items[key] = it
+}
+
+func (f *fileReader) mapping(n *yaml.Node, path []string) {
 	seen := map[string]int{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
+	for i := 0; i+1 < len(n.Content) && !f.full; i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
-		if k.Tag == "!!merge" {
-			f.fail(k, strings.TrimSuffix(prefix, "."), "uses the merge key <<, which is not supported; write the keys out")
-			continue
+		below := append(slices.Clip(path), k.Value)
+		switch line, twice := seen[k.Value]; {
+		case k.Tag == "!!merge":
+			f.fail(k, path, "uses the merge key <<, which is not supported; write the keys out")
+		case k.Kind != yaml.ScalarNode || k.Value == "":
+			f.fail(k, path, "has a key that is not a plain word")
+		case twice:
+			f.fail(k, below, fmt.Sprintf("is given twice, first on line %d", line))
+		default:
+			seen[k.Value] = k.Line
+			f.value(k, v, below)
 		}
-		if k.Kind != yaml.ScalarNode {
-			f.fail(k, strings.TrimSuffix(prefix, "."), "has a key that is not a plain word")
-			continue
-		}
-		key := prefix + k.Value
-		if line, twice := seen[k.Value]; twice {
-			f.fail(k, key, fmt.Sprintf("is given twice, first on line %d", line))
-			continue
-		}
-		seen[k.Value] = k.Line
-		f.value(k, v, key, depth+1)
 	}
 }
 
-func (f *fileReader) value(k, v *yaml.Node, key string, depth int) {
-	if depth > maxDepth || len(f.items) > maxItems {
-		if len(f.errs) == 0 || depth > maxDepth {
-			f.fail(k, key, "is nested too deep")
-		}
+// value reads what stands at a key. Where it comes through an alias its errors
+// name the key's line, not the anchor's.
+func (f *fileReader) value(k, v *yaml.Node, path []string) {
+	if f.nodes++; f.nodes > maxNodes {
+		f.fail(k, path, fmt.Sprintf("is too much: the file unfolds to more than %d values", maxNodes))
+		f.full = true
 		return
 	}
-	switch v.Kind {
-	case yaml.AliasNode:
-		f.value(k, v.Alias, key, depth+1)
-	case yaml.MappingNode:
-		f.mapping(v, key+".", depth)
-	case yaml.SequenceNode:
-		it := &item{source: f.source(k), isList: true, list: []string{}}
-		for _, e := range v.Content {
-			if e.Kind == yaml.AliasNode {
-				e = e.Alias
-			}
-			if e.Kind != yaml.ScalarNode {
-				f.fail(e, key, "is a list of something else than plain values")
-				return
-			}
-			it.list = append(it.list, e.Value)
+	if v.Kind == yaml.AliasNode {
+		v = v.Alias
+	}
+	if len(path) > maxDepth {
+		f.fail(k, path[:maxDepth], "is nested too deep")
+		f.full = true // whoever does this once can do it without end
+		return
+	}
+	switch {
+	case isNull(v), v.Kind == yaml.MappingNode && len(v.Content) == 0:
+		f.put(k, path, &item{source: f.source(k), isNull: true})
+	case v.Kind == yaml.MappingNode:
+		f.mapping(v, path)
+	case v.Kind == yaml.SequenceNode:
+		f.list(k, v, path)
+	case v.Kind == yaml.ScalarNode:
+		f.put(k, path, &item{source: f.source(k), value: v.Value})
+	}
+}
+
+func (f *fileReader) list(k, v *yaml.Node, path []string) {
+	it := &item{source: f.source(k), isList: true, list: make([]string, 0, len(v.Content))}
+	for _, e := range v.Content {
+		f.nodes++
+		if e.Kind == yaml.AliasNode {
+			e = e.Alias
 		}
-		it.value = strings.Join(it.list, ",")
-		f.items[key] = it
-	case yaml.ScalarNode:
-		if v.Tag == "!!null" { // "key:" with nothing behind it sets nothing
-			f.items[key] = &item{source: f.source(k), isList: true} // isNull
+		if e.Kind != yaml.ScalarNode || isNull(e) {
+			f.fail(k, path, "is a list of something else than plain values")
 			return
 		}
-		f.items[key] = &item{source: f.source(v), value: v.Value}
+		it.list = append(it.list, e.Value)
 	}
+	it.value = strings.Join(it.list, ",")
+	f.put(k, path, it)
 }

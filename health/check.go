@@ -143,30 +143,34 @@ func (h *Health) runCheck(ctx context.Context, c *check) {
 	c.running = true
 	h.mu.Unlock()
 
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	run, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	start := time.Now()
 	done := make(chan error, 1)
 	go func() {
-		err := runProtected(ctx, c.fn)
-		done <- err
-		h.mu.Lock()
-		c.running = false
-		h.mu.Unlock()
+		err := errors.New("the check ended its goroutine (runtime.Goexit)")
+		defer func() {
+			h.mu.Lock()
+			c.running = false
+			h.mu.Unlock()
+			done <- err
+		}()
+		err = runProtected(run, c.fn)
 	}()
+	var err error
 	select {
-	case err := <-done:
-		h.record(c, start, err)
-	case <-ctx.Done():
+	case err = <-done:
+	case <-run.Done():
 		select {
-		case err := <-done: // it returned at its timeout, as it should
-			h.record(c, start, err)
+		case err = <-done: // it returned at its timeout, as it should
 		default:
-			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				h.record(c, start, fmt.Errorf("no answer within %v", c.timeout))
-			}
+			err = fmt.Errorf("no answer within %v", c.timeout)
 		}
 	}
+	if err != nil && ctx.Err() != nil {
+		return // told to stop, which says nothing about what is checked
+	}
+	h.record(c, start, err)
 }
 
 // runProtected makes a panic in a check a failure of that check.

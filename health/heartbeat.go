@@ -27,14 +27,14 @@ func (b *heartbeat) result(now time.Time) Result {
 }
 
 // Heartbeat watches over a goroutine: the process is not ready while the
-// returned function has not been called for longer than max. The first beat is
-// counted at once. It may be added at any time; the name must be new and max
+// returned function has not been called for longer than pause. The first beat is
+// counted at once. It may be added at any time; the name must be new and pause
 // above zero.
-func (h *Health) Heartbeat(name string, max time.Duration) (beat func(), err error) {
-	if name == "" || max <= 0 {
+func (h *Health) Heartbeat(name string, pause time.Duration) (beat func(), err error) {
+	if name == "" || pause <= 0 {
 		return nil, errors.New("add heartbeat: it needs a name and a longest pause above zero")
 	}
-	b := &heartbeat{name: name, max: max, ok: true}
+	b := &heartbeat{name: name, max: pause, ok: true}
 	beat = func() {
 		now := time.Now()
 		b.last.Store(&now)

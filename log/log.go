@@ -4,8 +4,8 @@
 //
 // Guarantees: nothing here touches zap's or slog's process-wide loggers; a
 // [Log] may be used by any number of goroutines; a line is written with one
-// Write and is not buffered, so a crash loses none. A writer that blocks blocks
-// the callers.
+// Write and is not buffered, so a crash loses none. A writer that does not return
+// holds up its callers.
 package log
 
 import (
@@ -76,8 +76,9 @@ func New(cfg Config) (*Log, error) {
 	default:
 		return nil, fmt.Errorf("build logger: format %q is none of json, console, auto", format)
 	}
-	core := zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(out)), l.level)
-	l.logger = zap.New(core, zap.ErrorOutput(zapcore.Lock(zapcore.AddSync(out)))).With(cfg.Fields...)
+	sink := zapcore.Lock(zapcore.AddSync(out)) // one lock for lines and for zap's own complaints
+	core := zapcore.NewCore(encoder, sink, l.level)
+	l.logger = zap.New(core, zap.ErrorOutput(sink)).With(cfg.Fields...)
 	return l, nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"slices"
-	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -16,10 +15,14 @@ func (l *Log) Slog() *slog.Logger {
 	return slog.New(&slogHandler{log: l, core: l.logger.Core()})
 }
 
+// slogHandler is immutable. The fields of WithAttrs are kept rather than made
+// part of the core, so that the IDs of a line's trace can stand before them:
+// outside of every group.
 type slogHandler struct {
 	log    *Log
 	core   zapcore.Core
-	groups []string // opened by WithGroup and not yet part of core
+	fields []zap.Field // of WithAttrs, with the groups that they are in
+	groups []string    // opened by WithGroup after the last of the fields
 }
 
 func (h *slogHandler) Enabled(_ context.Context, level slog.Level) bool {
@@ -28,41 +31,53 @@ func (h *slogHandler) Enabled(_ context.Context, level slog.Level) bool {
 
 func (h *slogHandler) Handle(ctx context.Context, r slog.Record) error {
 	entry := zapcore.Entry{Level: zapLevel(r.Level), Time: r.Time, Message: r.Message}
-	if entry.Time.IsZero() {
-		entry.Time = time.Now()
-	}
-	fields := h.log.TraceFields(ctx, make([]zap.Field, 0, r.NumAttrs()+2+len(h.groups)))
-	if r.NumAttrs() > 0 { // slog leaves out groups without attributes
-		for _, g := range h.groups {
-			fields = append(fields, zap.Namespace(g))
-		}
-	}
-	r.Attrs(func(a slog.Attr) bool {
-		fields = appendAttr(fields, a)
-		return true
+	fields := make([]zap.Field, 0, 2+len(h.fields)+len(h.groups)+r.NumAttrs())
+	fields = append(h.log.TraceFields(ctx, fields), h.fields...)
+	fields = h.inGroups(fields, func(fields []zap.Field) []zap.Field {
+		r.Attrs(func(a slog.Attr) bool {
+			fields = appendAttr(fields, a)
+			return true
+		})
+		return fields
 	})
 	return h.core.Write(entry, fields)
+}
+
+// inGroups appends what add appends, in the open groups. slog leaves out groups
+// with nothing in them.
+func (h *slogHandler) inGroups(fields []zap.Field, add func([]zap.Field) []zap.Field) []zap.Field {
+	n := len(fields)
+	for _, g := range h.groups {
+		fields = append(fields, zap.Namespace(g))
+	}
+	opened := len(fields)
+	if fields = add(fields); len(fields) == opened {
+		return fields[:n]
+	}
+	return fields
 }
 
 func (h *slogHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	if len(attrs) == 0 {
 		return h
 	}
-	var fields []zap.Field
-	for _, g := range h.groups {
-		fields = append(fields, zap.Namespace(g))
+	fields := h.inGroups(slices.Clip(h.fields), func(fields []zap.Field) []zap.Field {
+		for _, a := range attrs {
+			fields = appendAttr(fields, a)
+		}
+		return fields
+	})
+	if len(fields) == len(h.fields) {
+		return h
 	}
-	for _, a := range attrs {
-		fields = appendAttr(fields, a)
-	}
-	return &slogHandler{log: h.log, core: h.core.With(fields)}
+	return &slogHandler{log: h.log, core: h.core, fields: fields}
 }
 
 func (h *slogHandler) WithGroup(name string) slog.Handler {
 	if name == "" {
 		return h
 	}
-	return &slogHandler{log: h.log, core: h.core, groups: append(slices.Clip(h.groups), name)}
+	return &slogHandler{log: h.log, core: h.core, fields: h.fields, groups: append(slices.Clip(h.groups), name)}
 }
 
 func appendAttr(fields []zap.Field, a slog.Attr) []zap.Field {

@@ -5,14 +5,20 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 const (
-	// maxMethods bounds the method label; further methods share overflow.
+	// maxMethods bounds the methods of all services together; further ones
+	// share overflow, one for each service, and where there are as many
+	// services again, one for all of those.
 	maxMethods = 1000
 	overflow   = "other"
+	// maxTraceID is as long as an exemplar may be and then some: prometheus
+	// panics at 128 letters, and a trace ID has 32.
+	maxTraceID = 64
 	// exemplarInterval spaces the exemplars of one method and code: an
 	// exemplar costs more than the rest of an observation, and only the last
 	// one of a bucket is kept anyway.
@@ -92,16 +98,11 @@ func (c *Calls) Method(service, group, name string) *Method {
 	defer c.mu.Unlock()
 	next := map[methodKey]*Method{}
 	if known := c.known.Load(); known != nil {
+		key = bounded(*known, key)
 		if m, ok := (*known)[key]; ok {
 			return m
 		}
 		maps.Copy(next, *known)
-	}
-	if len(next) >= maxMethods {
-		key.group, key.name = "", overflow
-		if m, ok := next[key]; ok {
-			return m
-		}
 	}
 	m := &Method{calls: c, service: key.service, label: key.label()}
 	m.inFlight = c.inFlight.WithLabelValues(m.service, m.label)
@@ -111,6 +112,22 @@ func (c *Calls) Method(service, group, name string) *Method {
 	next[key] = m
 	c.known.Store(&next)
 	return m
+}
+
+// bounded is the key that counts for another one, which need not be known yet.
+func bounded(known map[methodKey]*Method, key methodKey) methodKey {
+	for _, k := range []methodKey{key, {service: key.service, name: overflow}} {
+		if _, ok := known[k]; ok {
+			return k
+		}
+	}
+	switch n := len(known); {
+	case n < maxMethods:
+		return key
+	case n < 2*maxMethods:
+		return methodKey{service: key.service, name: overflow}
+	}
+	return methodKey{service: overflow, name: overflow}
 }
 
 // Method is the instruments of one method.
@@ -133,7 +150,7 @@ func (m *Method) Begin() { m.inFlight.Inc() }
 
 // End counts a call's end: its code as a number and as a label, when it began,
 // the attempts it took (0 on a server) and its trace ID, which becomes an
-// exemplar ("" for none).
+// exemplar ("" for none; what cannot be a trace ID is passed over).
 func (m *Method) End(code int, label string, start time.Time, attempts int, traceID string) {
 	m.inFlight.Dec()
 	if m.attempts != nil && attempts > 0 {
@@ -142,7 +159,7 @@ func (m *Method) End(code int, label string, start time.Time, attempts int, trac
 	now := time.Now()
 	seconds := max(now.Sub(start), 0).Seconds()
 	o := m.outcome(code, label)
-	if traceID != "" && o.wantsExemplar(now.Sub(m.calls.born)) {
+	if traceID != "" && len(traceID) <= maxTraceID && utf8.ValidString(traceID) && o.wantsExemplar(now.Sub(m.calls.born)) {
 		if e, ok := o.duration.(prometheus.ExemplarObserver); ok {
 			e.ObserveWithExemplar(seconds, prometheus.Labels{"trace_id": traceID})
 			return

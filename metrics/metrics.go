@@ -8,6 +8,7 @@ package metrics
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -33,7 +34,12 @@ type Metrics struct {
 	// BuildInfo is 1, with the versions of what runs.
 	BuildInfo *prometheus.GaugeVec
 
+	// MassLapses counts how often many instances of a service were lost at
+	// once, by the service.
+	MassLapses *prometheus.CounterVec
+
 	registryState, healthState, checkUp *prometheus.GaugeVec
+	viewAge, instances                  *prometheus.GaugeVec
 }
 
 // New builds a registry with the Go runtime's, the process' and the
@@ -48,16 +54,24 @@ func New() *Metrics {
 		Rejections:     counter("client_rejections_total", "Calls that were refused before they were sent.", "service", "reason"),
 		registryState:  gauge("registry_state", "1 for the state that the registration is in.", "state"),
 		RegistryErrors: counter("registry_errors_total", "Failed operations and unusable entries of the registry.", "reason"),
+		MassLapses:     counter("registry_mass_lapses_total", "How often many instances of a service vanished from the registry at once.", "service"),
+		viewAge:        gauge("registry_view_age_seconds", "Time since the registry last confirmed the list of a service that is called; 0 while it is well.", "service"),
+		instances:      gauge("registry_instances", "Instances of a service that is called, by their state.", "service", "state"),
 		healthState:    gauge("health_state", "1 for the state that /health shows.", "state"),
 		checkUp:        gauge("health_check_up", "1 while the check passes.", "check"),
 		BuildInfo:      gauge("build_info", "1, with the versions of the service, the framework and Go.", "version", "framework", "go"),
 	}
-	m.registry.MustRegister(
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.Server, m.Client, m.Panics, m.Retries, m.Rejections,
-		m.registryState, m.RegistryErrors, m.healthState, m.checkUp, m.BuildInfo,
-	)
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.own()...)
 	return m
+}
+
+// own are the framework's metrics, in the order of docs/metrics.md.
+func (m *Metrics) own() []prometheus.Collector {
+	return []prometheus.Collector{
+		m.Server, m.Client, m.Panics, m.Retries, m.Rejections,
+		m.registryState, m.RegistryErrors, m.MassLapses, m.viewAge, m.instances, m.healthState, m.checkUp, m.BuildInfo,
+	}
 }
 
 // Registerer is where a service registers metrics of its own.
@@ -84,6 +98,15 @@ func (m *Metrics) SetRegistry(current string, states ...string) {
 
 // SetCheck says whether the health check of that name passes.
 func (m *Metrics) SetCheck(name string, up bool) { m.checkUp.WithLabelValues(name).Set(number(up)) }
+
+// SetView says how old the list of a called service is, and how many instances
+// in each state it holds.
+func (m *Metrics) SetView(service string, age time.Duration, instances map[string]int) {
+	m.viewAge.WithLabelValues(service).Set(max(age, 0).Seconds())
+	for state, n := range instances {
+		m.instances.WithLabelValues(service, state).Set(float64(n))
+	}
+}
 
 func setState(vec *prometheus.GaugeVec, current string, states []string) {
 	for _, s := range states {

@@ -90,6 +90,7 @@ func start(ctx context.Context, handler Handler, call *Call) <-chan error {
 // grpcClientCall is what unary calls and streams share on a client.
 type grpcClientCall struct {
 	Call
+
 	caller   context.Context // carries the metadata that the caller has set
 	headers  []string        // key, value, key, value, ...; keys in lower case
 	trailer  metadata.MD
@@ -171,6 +172,7 @@ func (c *grpcClientCall) outgoing(ctx context.Context) context.Context {
 
 type unaryClientCall struct {
 	grpcClientCall
+
 	fullMethod string
 	req, resp  any
 	cc         *grpc.ClientConn
@@ -187,6 +189,7 @@ func (c *unaryClientCall) run(ctx context.Context) error {
 
 type streamClientCall struct {
 	grpcClientCall
+
 	fullMethod string
 	desc       *grpc.StreamDesc
 	cc         *grpc.ClientConn

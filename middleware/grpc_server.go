@@ -18,7 +18,7 @@ func UnaryServer(chain ...Middleware) grpc.UnaryServerInterceptor {
 		c := &unaryServerCall{req: req, invoke: invoke}
 		c.init(ctx, ServerUnary, info.FullMethod, c)
 		err := handler(ctx, &c.Call)
-		c.flush(err == nil)
+		c.finish(err)
 		if err != nil {
 			return nil, Status(err).Err()
 		}
@@ -36,7 +36,7 @@ func StreamServer(chain ...Middleware) grpc.StreamServerInterceptor {
 		c.init(ctx, ServerStream, info.FullMethod, c)
 		c.stream = serverStream{ServerStream: ss, call: c}
 		err := handler(ctx, &c.Call)
-		c.flush(err == nil)
+		c.finish(err)
 		if err != nil {
 			return Status(err).Err()
 		}
@@ -47,6 +47,7 @@ func StreamServer(chain ...Middleware) grpc.StreamServerInterceptor {
 // grpcServerCall is what unary calls and streams share on a server.
 type grpcServerCall struct {
 	Call
+
 	incoming context.Context // as grpc made it: carries metadata, peer and the transport stream
 	replies  []string        // key, value, key, value, ...
 }
@@ -77,6 +78,14 @@ func (c *grpcServerCall) setHeader(string, string)   {}
 func (c *grpcServerCall) reply(string) string        { return "" }
 func (c *grpcServerCall) setReply(key, value string) { c.replies = append(c.replies, key, value) }
 
+// finish sends what there is to say beside the outcome.
+func (c *grpcServerCall) finish(err error) {
+	if err != nil && IsNoRetry(err) {
+		c.setReply(HeaderNoRetry, "1")
+	}
+	c.flush(err == nil)
+}
+
 // flush puts the reply metadata into the headers of a call that goes well and
 // whose handler has not sent them itself, else into the trailers. An error of
 // those means that the stream is gone, and with it the reader of the metadata.
@@ -93,6 +102,7 @@ func (c *grpcServerCall) flush(ok bool) {
 
 type unaryServerCall struct {
 	grpcServerCall
+
 	req, resp any
 	invoke    grpc.UnaryHandler
 }
@@ -104,13 +114,14 @@ func (c *unaryServerCall) run(ctx context.Context) (err error) {
 
 type streamServerCall struct {
 	grpcServerCall
+
 	srv    any
 	invoke grpc.StreamHandler
 	stream serverStream
 }
 
 func (c *streamServerCall) run(ctx context.Context) error {
-	c.stream.ctx = ctx
+	c.stream.ctx = ctx //nolint:fatcontext // the stream is this call's own
 	return c.invoke(c.srv, &c.stream)
 }
 
@@ -118,6 +129,7 @@ func (c *streamServerCall) run(ctx context.Context) error {
 // metadata into the headers just before they leave.
 type serverStream struct {
 	grpc.ServerStream
+
 	ctx  context.Context
 	call *streamServerCall
 }

@@ -73,6 +73,7 @@ func (t *roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 
 type httpClientCall struct {
 	Call
+
 	base      http.RoundTripper
 	request   *http.Request
 	headers   []string              // key, value, key, value, ...
@@ -222,6 +223,7 @@ type prefixedBody struct {
 // watchedBody tells when the caller has finished with a response body.
 type watchedBody struct {
 	io.ReadCloser
+
 	once sync.Once
 	done chan struct{}
 	err  error // written before done is closed

@@ -43,7 +43,8 @@ func HTTPServer(service, pattern string, h http.Handler, chain ...Middleware) ht
 }
 
 // WriteHTTPError answers an HTTP request with an error: the status of its code,
-// or its own where it is an [HTTPError], and a google.rpc.Status in JSON.
+// or its own where it is an [HTTPError], and a google.rpc.Status in JSON. An
+// error marked by [NoRetry] sets [HeaderNoRetry].
 func WriteHTTPError(w http.ResponseWriter, err error) {
 	s := Status(err)
 	body, jsonErr := json.Marshal(struct {
@@ -58,12 +59,16 @@ func WriteHTTPError(w http.ResponseWriter, err error) {
 	h.Del("Content-Length")
 	h.Set("Content-Type", "application/json")
 	h.Set("X-Content-Type-Options", "nosniff")
+	if IsNoRetry(err) {
+		h.Set(HeaderNoRetry, "1") //nolint:canonicalheader // the constant is gRPC's spelling; Set makes it HTTP's
+	}
 	w.WriteHeader(HTTPStatusOf(err))
 	_, _ = w.Write(append(body, '\n')) // the caller is gone if this errs
 }
 
 type httpServerCall struct {
 	Call
+
 	handler    http.Handler
 	request    *http.Request
 	writer     responseWriter
@@ -94,6 +99,7 @@ func (c *httpServerCall) run(ctx context.Context) error {
 // that asks for these interfaces, and everything else through Unwrap.
 type responseWriter struct {
 	http.ResponseWriter
+
 	status int
 }
 

@@ -22,6 +22,7 @@ package middleware
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -37,9 +38,9 @@ type Middleware func(next Handler) Handler
 // entries are passed over, and an empty chain changes nothing.
 func Chain(ms ...Middleware) Middleware {
 	return func(next Handler) Handler {
-		for i := len(ms) - 1; i >= 0; i-- {
-			if ms[i] != nil {
-				next = ms[i](next)
+		for _, m := range slices.Backward(ms) {
+			if m != nil {
+				next = m(next)
 			}
 		}
 		return next

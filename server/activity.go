@@ -12,9 +12,12 @@ import (
 // activity knows whether calls still come, which decides how long a drain
 // waits.
 type activity struct {
-	inFlight atomic.Int64
-	last     atomic.Pointer[time.Time]
+	grpc, http atomic.Int64 // calls that are not over
+	last       atomic.Pointer[time.Time]
 }
+
+func (a *activity) grpcInFlight() int { return int(a.grpc.Load()) }
+func (a *activity) httpInFlight() int { return int(a.http.Load()) }
 
 func (a *activity) lastCall() time.Time {
 	if t := a.last.Load(); t != nil {
@@ -36,8 +39,12 @@ func (a *activity) middleware(next middleware.Handler) middleware.Handler {
 			start := call.Start
 			a.last.Store(&start)
 		}
-		a.inFlight.Add(1)
-		defer a.inFlight.Add(-1)
+		inFlight := &a.grpc
+		if call.Kind.HTTP() {
+			inFlight = &a.http
+		}
+		inFlight.Add(1)
+		defer inFlight.Add(-1)
 		return next(ctx, call)
 	}
 }

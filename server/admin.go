@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -34,9 +35,7 @@ func (s *Server) newAdmin() (*http.Server, error) {
 		"/debug/pprof/symbol":  http.HandlerFunc(pprof.Symbol),
 		"/debug/pprof/trace":   http.HandlerFunc(pprof.Trace),
 	}
-	for pattern, h := range s.cfg.Admin {
-		pages[pattern] = h
-	}
+	maps.Copy(pages, s.cfg.Admin)
 	listed := []string{"/debug/pprof/"}
 	for pattern := range s.cfg.Admin {
 		if _, path, ok := strings.Cut(pattern, " "); ok {

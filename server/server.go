@@ -63,7 +63,7 @@ type Config struct {
 	// port 0 takes a free one. A listener without an address is off.
 	Addrs map[string]string
 	// Listeners take the place of Addrs for the listeners they are given for;
-	// the server closes them.
+	// once New has returned a server, that closes them.
 	Listeners map[string]net.Listener
 	// Middleware is the chain around every call, the outermost first.
 	Middleware []middleware.Middleware
@@ -89,13 +89,16 @@ type Server struct {
 	http      *http.Server
 	admin     *http.Server
 	activity  *activity
+	stopping  context.Context // ends with Stop
+	endWatch  context.CancelFunc
 
 	mu        sync.Mutex
 	mux       *http.ServeMux
-	routed    bool // something was registered for HTTP
-	services  map[string]bool
+	routed    bool    // something was registered for HTTP
 	errs      []error // of registrations, reported by Listen
+	late      []error // of registrations after it, reported by Stop
 	listeners map[string]net.Listener
+	listening bool
 	serving   bool
 }
 
@@ -105,9 +108,15 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("build server: Config.Health is missing")
 	}
 	s := &Server{
-		cfg: cfg, mux: http.NewServeMux(), services: map[string]bool{},
-		listeners: map[string]net.Listener{}, activity: &activity{},
+		cfg: cfg, mux: http.NewServeMux(), activity: &activity{},
+		listeners: map[string]net.Listener{},
 	}
+	for name, l := range cfg.Listeners {
+		if l != nil {
+			s.listeners[name] = l
+		}
+	}
+	s.stopping, s.endWatch = context.WithCancel(context.Background())
 	chain := append([]middleware.Middleware{s.activity.middleware}, cfg.Middleware...)
 	s.cfg.Middleware = chain
 	opts := append([]grpc.ServerOption{
@@ -117,11 +126,10 @@ func New(cfg Config) (*Server, error) {
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: MaxConnectionAge, MaxConnectionAgeGrace: MaxConnectionGrace}),
 		// Workers keep their grown stacks; a new goroutine for each call grows
 		// and copies its own.
-		grpc.NumStreamWorkers(uint32(runtime.GOMAXPROCS(0))), //nolint:gosec // a number of cores
-		grpc.SharedWriteBuffer(true),
+		grpc.NumStreamWorkers(uint32(runtime.GOMAXPROCS(0))),
 	}, cfg.GRPCOptions...)
 	s.grpc = grpc.NewServer(opts...)
-	healthpb.RegisterHealthServer(s.grpc, cfg.Health.GRPC())
+	healthpb.RegisterHealthServer(s.grpc, healthServer{cfg.Health.GRPC(), s.stopping})
 	if cfg.Reflection {
 		reflection.Register(s.grpc)
 	}
@@ -129,6 +137,9 @@ func New(cfg Config) (*Server, error) {
 	var err error
 	s.adminGRPC = grpc.NewServer()
 	if s.admin, err = s.newAdmin(); err != nil {
+		s.endWatch()
+		s.grpc.Stop() // its workers run already
+		s.adminGRPC.Stop()
 		return nil, err
 	}
 	return s, nil
@@ -146,41 +157,45 @@ func newHTTPServer(h http.Handler) *http.Server {
 
 // RegisterService makes Server a grpc.ServiceRegistrar. grpc itself ends the
 // process on a registration that cannot be; here it becomes an error of
-// [Server.Listen].
+// [Server.Listen], or of [Server.Stop] where it comes after that.
 func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case len(s.listeners) > 0:
-		s.failLocked("register gRPC service %s: the server is listening already; register it during setup", desc.ServiceName)
+	if s.listening {
+		s.failLockedf("register gRPC service %s: the server is listening already; register it during setup", desc.ServiceName)
 		return
-	case s.services[desc.ServiceName] || desc.ServiceName == healthpb.Health_ServiceDesc.ServiceName:
-		s.failLocked("register gRPC service %s: it is registered already", desc.ServiceName)
+	}
+	if _, taken := s.grpc.GetServiceInfo()[desc.ServiceName]; taken {
+		s.failLockedf("register gRPC service %s: it is registered already", desc.ServiceName)
 		return
 	}
 	if impl != nil && desc.HandlerType != nil {
 		if want := reflect.TypeOf(desc.HandlerType).Elem(); !reflect.TypeOf(impl).Implements(want) {
-			s.failLocked("register gRPC service %s: %T does not implement %v", desc.ServiceName, impl, want)
+			s.failLockedf("register gRPC service %s: %T does not implement %v", desc.ServiceName, impl, want)
 			return
 		}
 	}
-	s.services[desc.ServiceName] = true
 	s.grpc.RegisterService(desc, impl)
 	s.cfg.Health.Serve(desc.ServiceName)
 }
 
-func (s *Server) failLocked(format string, args ...any) {
-	s.errs = append(s.errs, fmt.Errorf(format, args...))
+func (s *Server) failLockedf(format string, args ...any) {
+	errs := &s.errs
+	if s.listening {
+		errs = &s.late
+	}
+	*errs = append(*errs, fmt.Errorf(format, args...))
 }
 
 // Handle routes HTTP requests that match a pattern of [http.ServeMux] through
 // the middlewares to h. A pattern that is wrong or conflicts with another one
-// is an error of [Server.Listen].
+// is an error of [Server.Listen], one that comes after that an error of
+// [Server.Stop].
 func (s *Server) Handle(pattern string, h http.Handler) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.listeners) > 0 {
-		s.failLocked("handle HTTP pattern %q: the server is listening already; register it during setup", pattern)
+	if s.listening {
+		s.failLockedf("handle HTTP pattern %q: the server is listening already; register it during setup", pattern)
 		return
 	}
 	wrapped := middleware.HTTPServer(s.cfg.Service, pattern, h, s.cfg.Middleware...)
@@ -216,38 +231,43 @@ func (s *Server) httpHandler() http.Handler {
 }
 
 // Listen binds all listeners, or none. It returns what was wrong with the
-// registrations before it binds anything.
+// registrations before it binds anything. It can be called once.
 func (s *Server) Listen(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.listening {
+		return errors.New("listen: the server is listening already")
+	}
 	if s.routed && s.cfg.Addrs[HTTP] == "" && s.cfg.Listeners[HTTP] == nil {
-		s.failLocked("handle HTTP: there are routes but no listener; set server.http.addr, for instance to :8080")
+		s.failLockedf("handle HTTP: there are routes but no listener; set server.http.addr, for instance to :8080")
 	}
 	if err := errors.Join(s.errs...); err != nil {
 		return err
 	}
 	for _, name := range []string{GRPC, HTTP, Admin} {
-		l := s.cfg.Listeners[name]
-		if addr := s.cfg.Addrs[name]; l == nil && addr != "" {
-			var lc net.ListenConfig
-			var err error
-			if l, err = lc.Listen(ctx, "tcp", addr); err != nil {
-				s.closeListenersLocked()
-				return fmt.Errorf("listen for %s on %q: %w; set server.%s.addr to a free address", name, addr, err, name)
-			}
+		addr := s.cfg.Addrs[name]
+		if s.listeners[name] != nil || addr == "" {
+			continue
 		}
-		if l != nil {
-			s.listeners[name] = l
+		var lc net.ListenConfig
+		l, err := lc.Listen(ctx, "tcp", addr)
+		if err != nil {
+			s.closeListenersLocked()
+			return fmt.Errorf("listen for %s on %q: %w; set server.%s.addr to a free address", name, addr, err, name)
 		}
+		s.listeners[name] = l
 	}
+	s.listening = true
 	return nil
 }
 
+// closeListenersLocked closes what nothing is accepted on, for good.
 func (s *Server) closeListenersLocked() {
-	for name, l := range s.listeners {
+	for _, l := range s.listeners {
 		_ = l.Close() // nothing was accepted on it
-		delete(s.listeners, name)
 	}
+	clear(s.listeners)
+	s.listening = false
 }
 
 // Endpoints are the bound addresses by listener name; empty before Listen.
@@ -255,17 +275,23 @@ func (s *Server) Endpoints() map[string]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := map[string]string{}
-	for name, l := range s.listeners {
-		out[name] = l.Addr().String()
+	if s.listening {
+		for name, l := range s.listeners {
+			out[name] = l.Addr().String()
+		}
 	}
 	return out
 }
 
 // Serve accepts on all listeners. It returns at once; failed receives the error
-// of a listener that broke, which a healthy one never does.
+// of a listener that broke, which a healthy one never does. It does nothing
+// before [Server.Listen] and after [Server.Stop], nor a second time.
 func (s *Server) Serve(failed func(error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.listening || s.serving {
+		return
+	}
 	s.serving = true
 	run := func(name string, serve func(net.Listener) error) {
 		l, ok := s.listeners[name]
@@ -289,20 +315,25 @@ func (s *Server) LastCall() time.Time { return s.activity.lastCall() }
 
 // InFlight is the number of calls that are not over, health checks and
 // reflection left out.
-func (s *Server) InFlight() int { return int(s.activity.inFlight.Load()) }
+func (s *Server) InFlight() int { return s.activity.grpcInFlight() + s.activity.httpInFlight() }
 
 // Stop ends gRPC and HTTP: no new calls, calls that have begun may finish until
 // ctx ends, then they are cut off and Stop returns an error that says how many.
+// A handler that does not end with its context is left behind. Streams of
+// grpc.health.v1 Watch have told that the process does not serve, and are ended
+// at once.
 func (s *Server) Stop(ctx context.Context) error {
+	s.endWatch()
 	s.mu.Lock()
+	late := errors.Join(s.late...)
 	if !s.serving {
 		s.closeListenersLocked()
 		s.mu.Unlock()
-		return nil
+		return late
 	}
 	s.mu.Unlock()
 	var wg sync.WaitGroup
-	errs := make([]error, 2)
+	errs := []error{nil, nil, late}
 	wg.Go(func() {
 		done := make(chan struct{})
 		go func() {
@@ -312,23 +343,26 @@ func (s *Server) Stop(ctx context.Context) error {
 		select {
 		case <-done:
 		case <-ctx.Done():
-			errs[0] = fmt.Errorf("stop gRPC: %d calls were cut off: %w", s.InFlight(), context.Cause(ctx))
+			errs[0] = fmt.Errorf("stop gRPC: %d calls were cut off: %w", s.activity.grpcInFlight(), context.Cause(ctx))
 			// GracefulStop itself waits for handlers that do not look at
 			// their context; it is left to them.
 			s.grpc.Stop()
 		}
 	})
 	wg.Go(func() {
-		if err := s.http.Shutdown(ctx); err != nil {
-			errs[1] = errors.Join(fmt.Errorf("stop HTTP: requests were cut off: %w", err), s.http.Close())
+		if s.http.Shutdown(ctx) != nil {
+			n := s.activity.httpInFlight()
+			errs[1] = errors.Join(fmt.Errorf("stop HTTP: %d requests were cut off: %w", n, context.Cause(ctx)), s.http.Close())
 		}
 	})
 	wg.Wait()
 	return errors.Join(errs...)
 }
 
-// Close ends everything at once, the admin listener included.
+// Close ends everything at once, the admin listener included. It may be called
+// more than once, and at any time.
 func (s *Server) Close() error {
+	s.endWatch()
 	s.mu.Lock()
 	if !s.serving {
 		s.closeListenersLocked()

@@ -28,12 +28,15 @@ type Config struct {
 	// Endpoint is where spans are sent, as a URL: "http://host:4318" or
 	// "https://host:4318" for OTLP over HTTP (path /v1/traces unless the URL
 	// has one), "grpc://host:4317" for OTLP over plaintext gRPC and
-	// "grpcs://host:4317" with TLS. "" records and sends nothing.
+	// "grpcs://host:4317" with TLS. "" records and sends nothing. What it does
+	// not say, such as headers, the exporters take from OpenTelemetry's own
+	// variables (OTEL_EXPORTER_OTLP_HEADERS).
 	Endpoint string
 	// Sample is the share of new traces that are sampled, 0 to 1. Zero means
 	// none; a trace that a caller started keeps the caller's decision.
 	Sample float64
-	// OnError is told of spans that could not be sent. Nil passes over them.
+	// OnError is told of spans that could not be sent, from the goroutine that
+	// sends. Nil passes over them.
 	OnError func(error)
 }
 
@@ -42,6 +45,8 @@ type Tracer struct {
 	provider oteltrace.TracerProvider
 	tracer   oteltrace.Tracer
 	sdk      *sdktrace.TracerProvider // nil where nothing is exported
+	queue    sdktrace.SpanProcessor   // of the sdk
+	exporter *exporter                // at the end of the queue
 	sample   atomic.Uint64            // upper bound of the trace IDs' low 63 bits that are sampled
 }
 
@@ -55,15 +60,15 @@ func New(cfg Config) (*Tracer, error) {
 	if cfg.Endpoint == "" {
 		t.provider = noop.NewTracerProvider()
 	} else {
-		exporter, err := newExporter(cfg.Endpoint)
+		otlp, err := newExporter(cfg.Endpoint)
 		if err != nil {
 			return nil, err
 		}
-		if cfg.OnError != nil {
-			exporter = &reportingExporter{SpanExporter: exporter, report: cfg.OnError}
-		}
+		t.exporter = &exporter{SpanExporter: otlp, report: cfg.OnError}
+		t.exporter.alive, t.exporter.abort = context.WithCancel(context.Background())
+		t.queue = sdktrace.NewBatchSpanProcessor(t.exporter, sdktrace.WithBatchTimeout(time.Second))
 		t.sdk = sdktrace.NewTracerProvider(
-			sdktrace.WithBatcher(exporter, sdktrace.WithBatchTimeout(time.Second)),
+			sdktrace.WithSpanProcessor(t.queue),
 			sdktrace.WithIDGenerator(ids{}),
 			// A call's sampling is decided in Begin. What reaches the SDK
 			// without a parent is a span that a service started by itself.
@@ -93,12 +98,19 @@ func (t *Tracer) SetSample(share float64) error {
 	return nil
 }
 
-// Shutdown sends what is still queued, bounded by ctx, and stops.
+// Shutdown sends what is still queued, as long as ctx allows, and stops. It may
+// be called more than once.
 func (t *Tracer) Shutdown(ctx context.Context) error {
 	if t.sdk == nil {
 		return nil
 	}
-	if err := t.sdk.Shutdown(ctx); err != nil {
+	// The queue would finish what it is about in its own time.
+	defer t.exporter.abort()
+	defer context.AfterFunc(ctx, t.exporter.abort)()
+	err := t.sdk.Shutdown(ctx)
+	if err != nil {
+		// The SDK does not stop its queue where ctx has ended before.
+		_ = t.queue.Shutdown(ctx) // the same error
 		return fmt.Errorf("send the last spans: %w", err)
 	}
 	return nil
@@ -124,12 +136,14 @@ func (t *Tracer) Begin(ctx context.Context, parent oteltrace.SpanContext, kind o
 		sampled = t.samples(traceID)
 	}
 	if sampled && t.sdk != nil {
-		if parent.HasSpanID() {
-			ctx = oteltrace.ContextWithSpanContext(ctx, parent)
-		} else {
-			ctx = context.WithValue(oteltrace.ContextWithSpanContext(ctx, oteltrace.SpanContext{}), traceIDKey{}, traceID)
+		start := oteltrace.ContextWithSpanContext(ctx, parent)
+		if !parent.HasSpanID() {
+			start = context.WithValue(oteltrace.ContextWithSpanContext(ctx, oteltrace.SpanContext{}), traceIDKey{}, traceID)
 		}
-		return t.tracer.Start(ctx, name.FullMethod(), oteltrace.WithSpanKind(kind))
+		_, span := t.tracer.Start(start, name.FullMethod(), oteltrace.WithSpanKind(kind)) //nolint:spancheck // the caller ends it
+		// Not the context that Start returns: a new trace that somebody starts
+		// below this call must not find the call's trace ID.
+		return oteltrace.ContextWithSpan(ctx, span), span //nolint:spancheck // likewise
 	}
 	cfg := oteltrace.SpanContextConfig{TraceID: traceID, SpanID: newSpanID(), TraceState: parent.TraceState()}
 	if sampled {
@@ -194,15 +208,22 @@ func newExporter(endpoint string) (sdktrace.SpanExporter, error) {
 	return nil, fmt.Errorf("open trace exporter: endpoint %q has scheme %q, want http, https, grpc or grpcs", endpoint, u.Scheme)
 }
 
-// reportingExporter tells of failed exports, which the SDK would hand to a
-// process-wide handler.
-type reportingExporter struct {
+// exporter tells of failed exports, which the SDK would hand to a process-wide
+// handler, and can be aborted.
+type exporter struct {
 	sdktrace.SpanExporter
-	report func(error)
+
+	report func(error)     // nil for nobody
+	alive  context.Context // ends what is being sent
+	abort  context.CancelFunc
 }
 
-func (e *reportingExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
-	if err := e.SpanExporter.ExportSpans(ctx, spans); err != nil {
+// ExportSpans sends spans. It never errs.
+func (e *exporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(e.alive, cancel)()
+	if err := e.SpanExporter.ExportSpans(ctx, spans); err != nil && e.report != nil {
 		e.report(fmt.Errorf("send %d spans: %w", len(spans), err))
 	}
 	return nil
