@@ -19,7 +19,6 @@ import (
 const (
 	headerPreviousAttempts = "grpc-previous-rpc-attempts" // request - A6
 	replyPushback          = "grpc-retry-pushback-ms"     // response - A6
-	replyNoRetry           = "plinth-no-retry"            // response: a layer below has retried already
 )
 
 // attempt is one attempt of a call, seen from both ends: the retry loop makes
@@ -54,8 +53,8 @@ func attemptOf(ctx context.Context) *attempt {
 
 // pick chooses one of the nodes, of which there must be one, and takes it for
 // sent to until the transport knows better.
-func (a *attempt) pick(nodes []*node, endpoints, avoid []*balancer.Endpoint) int {
-	i := a.policy.Pick(endpoints, avoid)
+func (a *attempt) pick(now time.Time, nodes []*node, endpoints, avoid []*balancer.Endpoint) int {
+	i := a.policy.Pick(now, endpoints, avoid)
 	a.node.Store(nodes[i])
 	a.sent.Store(true)
 	return i
@@ -74,12 +73,15 @@ func (s *service) attempts(next middleware.Handler) middleware.Handler {
 			if err == nil {
 				return nil
 			}
-			var decision retry.Decision
-			if _, rejected := errors.AsType[*BreakerError](err); !rejected {
-				decision = s.decide(ctx, a, call, set, n, err)
+			if _, rejected := errors.AsType[*BreakerError](err); rejected {
+				return middleware.NoRetry(err)
 			}
+			decision := s.decide(ctx, a, call, set, n, err)
 			if !decision.Retry {
 				s.gaveUp(call, decision.Reason, err)
+				if exhausted(set, decision.Reason) || call.Reply(middleware.HeaderNoRetry) != "" {
+					return middleware.NoRetry(err)
+				}
 				return err
 			}
 			s.client.options.events(CallRetried{
@@ -165,10 +167,24 @@ func (s *service) decide(ctx context.Context, a *attempt, call *middleware.Call,
 		Idempotent:   call.Idempotency.Safe(),
 		Stream:       call.Kind.Stream(),
 		Unsent:       !a.sent.Load(),
-		RetriedBelow: call.Reply(replyNoRetry) != "",
+		RetriedBelow: call.Reply(middleware.HeaderNoRetry) != "",
 		Pushback:     retry.ParsePushback(call.Reply(replyPushback)),
 		Remaining:    remaining,
 	}, s.budget)
+}
+
+// exhausted tells whether the layers above must not retry either: this one has
+// done so, or was kept from it for the service's sake. (SRE, ch. 21: with three
+// attempts on each of three layers one call becomes 27.)
+func exhausted(set Settings, reason retry.Reason) bool {
+	switch reason {
+	case retry.NoAttempts:
+		return set.Retry.MaxAttempts > 1 // else the retrying is left to those above
+	case retry.NoBudget, retry.NotWanted, retry.NotInvited, retry.NotAgain:
+		return true
+	default:
+		return false
+	}
 }
 
 // gaveUp tells of the failures that more attempts, time or budget might have

@@ -89,19 +89,25 @@ func (c *Client) Conn(service string, opts ...grpc.DialOption) (*grpc.ClientConn
 // does not wait. If the name is not a service name, or if the client is closed,
 // every request fails with an error that says so.
 //
+// Options change this HTTP client only. All HTTP clients of a service share its
+// connections, retry budget, breakers and records of instances.
+//
 // The returned client is the caller's to change (Jar, CheckRedirect) but for the
 // Transport. Its Timeout is 0: the deadline of [Settings] is applied instead.
-func (c *Client) HTTP(service string) *http.Client {
+func (c *Client) HTTP(service string, opts ...HTTPOption) *http.Client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s, err := c.serviceLocked(service)
 	if err != nil {
 		return &http.Client{Transport: failingTransport{fmt.Errorf("call service %q: %w", service, err)}}
 	}
-	base := &httpBase{service: s}
+	var o httpOptions
+	for _, opt := range opts {
+		opt(&o)
+	}
 	return &http.Client{Transport: &httpTransport{
 		service: s.name,
-		chain:   middleware.RoundTripper(s.name, base, s.chain...),
+		chain:   middleware.RoundTripper(s.name, &httpBase{service: s}, s.chain(o.middleware)...),
 	}}
 }
 

@@ -20,12 +20,23 @@
 //   - Getting a connection never waits and never fails because of the registry.
 //     Calls made before the first list of instances is known wait for it; calls
 //     made while there is none fail at once, UNAVAILABLE, with a sentence that says
-//     since when and why; and all heals by itself.
+//     since when and why, and how old the list in use is; and all heals by itself.
 //   - A list that was good is kept for as long as the registry fails. An instance
-//     that drains (in the registry, or by its health service) gets no new calls
-//     while there is another one.
+//     that the registry has lost without a word is called for as long as its
+//     connection and its health say that it is there; see [registry.Registry.Drop].
+//   - An instance gets its first call once it is connected and healthy, and its
+//     full share after a slow start. One that drains (in the registry, or by its
+//     health service) gets no new calls while there is another one that can be
+//     called; without any, those that are connected are called all the same.
+//   - A call whose retries are used up returns an error that keeps the layers
+//     above from retrying as well; see [middleware.NoRetry].
 //   - A stream is never repeated, nor is an HTTP request whose body cannot be had
 //     again: only what was never sent is.
+//   - An idle connection is probed every 10 seconds, so that a dead instance is
+//     found within 13. A server must allow that: Plinth's do; to another grpc-go
+//     server give a keepalive.EnforcementPolicy with a MinTime of 5 seconds and
+//     PermitWithoutStream, or it ends the connection now and then
+//     (too_many_pings).
 //   - What a call does is decided by the state of one [Client]. Two clients in one
 //     process do not see each other.
 //   - All methods may be called concurrently. Functions given as options are called

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"plinth.internal/client/retry"
+	"plinth.internal/registry"
 )
 
 // Event is something that a client has done or found out: one of the types
@@ -18,11 +19,18 @@ type ViewChanged struct {
 	Protocol string
 	// First is set for the first list that is known.
 	First bool
+	// Source says where the list comes from.
+	Source registry.Source
+	// At is when the registry last confirmed the list; zero for a fallback.
+	At time.Time
 	// Instances is how many instances can be picked.
 	Instances int
-	// Listed is how many the registry lists, with those that drain or have no
+	// Listed is how many the list holds, with those that drain or have no
 	// endpoint for the protocol.
 	Listed int
+	// Quarantined is how many of those the registry has lost: they are called
+	// for as long as they answer.
+	Quarantined int
 }
 
 // ViewFailed says that the registry has begun to fail. The end of it is a
@@ -32,10 +40,24 @@ type ViewFailed struct {
 	Service, Protocol string
 	// Registry is the kind of the registry ("etcd").
 	Registry string
-	// Kept is how many instances stay in use from the list known last.
+	// Kept is how many instances there are in the list that is used meanwhile.
 	Kept int
+	// Source and At are of that list, as in [ViewChanged]; Source is "" if there
+	// is none.
+	Source registry.Source
+	At     time.Time
 	// Err is what the registry says.
 	Err error
+}
+
+// LastResort says that no instance of a service wants calls, and that therefore
+// those are called that are connected but say they are not serving, or drain. It
+// is told with the first such call.
+type LastResort struct {
+	// Service is the name of the service.
+	Service string
+	// Instances is how many can be called so.
+	Instances int
 }
 
 // CallRetried says that another attempt of a call will be made.
@@ -77,6 +99,7 @@ type CallRejected struct {
 
 func (ViewChanged) event()  {}
 func (ViewFailed) event()   {}
+func (LastResort) event()   {}
 func (CallRetried) event()  {}
 func (CallGaveUp) event()   {}
 func (CallRejected) event() {}

@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc/balancer/endpointsharding"
 	"google.golang.org/grpc/balancer/pickfirst"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
 
 	policy "plinth.internal/client/balancer"
 )
@@ -26,21 +28,43 @@ type balancerBuilder struct{}
 func (balancerBuilder) Name() string { return balancerName }
 
 func (balancerBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
-	p := &petiole{ClientConn: cc}
-	// One pick_first child for each instance: connections, backoff and health
-	// checks are theirs (A61, A62).
+	p := &petiole{ClientConn: cc, links: map[string]*link{}, lastResort: new(atomic.Bool)}
+	// One pick_first child for each instance: connections and backoff are
+	// theirs (A61, A62).
 	p.child = endpointsharding.NewBalancer(p, opts, balancer.Get(pickfirst.Name).Build, endpointsharding.Options{})
 	return p
 }
 
 // petiole is the balancer of one connection: it puts our policy between grpc
 // and the children that hold the connections. It is also the ClientConn of its
-// child, to see the children's states.
+// child, to see the children's states and their connections.
+//
+// It asks the instances for their health itself: pick_first, which could, hides
+// a connection whose instance says NOT_SERVING, and that is one to fall back on.
 type petiole struct {
 	balancer.ClientConn
 
-	child balancer.Balancer
-	view  atomic.Pointer[view] // nil until a list is known
+	child      balancer.Balancer
+	lastResort *atomic.Bool // told of; see picker
+
+	mu    sync.Mutex
+	view  *view            // nil until a list is known
+	state balancer.State   // the children's, as told last
+	links map[string]*link // by address
+}
+
+// link is the connection to one instance. Its fields are guarded by petiole.mu,
+// but for sc and addr, which do not change once it connects.
+type link struct {
+	sc    balancer.SubConn
+	addr  string
+	state connectivity.State
+	// health is READY for SERVING, CONNECTING while it is not known,
+	// TRANSIENT_FAILURE for anything else.
+	health connectivity.State
+	// err is why the instance cannot be called, nil if it can or if that is not
+	// known.
+	err error
 }
 
 func (p *petiole) UpdateClientConnState(state balancer.ClientConnState) error {
@@ -48,11 +72,20 @@ func (p *petiole) UpdateClientConnState(state balancer.ClientConnState) error {
 	if !ok {
 		return balancer.ErrBadResolverState
 	}
-	p.view.Store(v)
-	err := p.child.UpdateClientConnState(balancer.ClientConnState{
-		ResolverState: pickfirst.EnableHealthListener(state.ResolverState),
-	})
-	if len(v.nodes) == 0 {
+	failed := map[*node]error{} // that the registry has lost, now or before
+	p.mu.Lock()
+	p.view = v
+	for addr, l := range p.links {
+		if n := v.byAddr[addr]; n != nil && n.quarantined && l.err != nil {
+			failed[n] = l.err
+		}
+	}
+	p.mu.Unlock()
+	for n, err := range failed {
+		v.drop(n, err)
+	}
+	err := p.child.UpdateClientConnState(balancer.ClientConnState{ResolverState: state.ResolverState})
+	if len(v.byAddr) == 0 {
 		return nil // UpdateState has said so; there is nothing to resolve again
 	}
 	return err
@@ -60,8 +93,10 @@ func (p *petiole) UpdateClientConnState(state balancer.ClientConnState) error {
 
 // ResolverError is told only while no list is known; see watch.
 func (p *petiole) ResolverError(err error) {
-	if p.view.Load() == nil {
-		p.ClientConn.UpdateState(balancer.State{ConnectivityState: connectivity.TransientFailure, Picker: base.NewErrPicker(err)})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.view == nil {
+		p.failLocked(err)
 	}
 }
 
@@ -69,36 +104,118 @@ func (p *petiole) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
 func (p *petiole) Close()                                                     { p.child.Close() }
 func (p *petiole) ExitIdle()                                                  { p.child.ExitIdle() }
 
-// UpdateState makes a picker of the children's states. It is called by the
-// child, under its lock.
+// NewSubConn lets a child make its connection, and listens to it as well.
+func (p *petiole) NewSubConn(addrs []resolver.Address, opts balancer.NewSubConnOptions) (balancer.SubConn, error) {
+	l := &link{addr: addrs[0].Addr}
+	child := opts.StateListener
+	opts.StateListener = func(s balancer.SubConnState) {
+		p.linkChanged(l, s)
+		child(s)
+	}
+	sc, err := p.ClientConn.NewSubConn(addrs, opts) //nolint:staticcheck // the warning is about several addresses; there is one
+	l.sc = sc
+	return sc, err
+}
+
+// linkChanged is called by grpc, before the child is told the same.
+func (p *petiole) linkChanged(l *link, s balancer.SubConnState) {
+	p.mu.Lock()
+	l.state, l.health, l.err = s.ConnectivityState, connectivity.Connecting, nil
+	if s.ConnectivityState == connectivity.TransientFailure {
+		l.err = fmt.Errorf("connect to %s: %w", l.addr, s.ConnectionError)
+	}
+	if s.ConnectivityState != connectivity.Shutdown {
+		p.links[l.addr] = l
+	} else if p.links[l.addr] == l {
+		delete(p.links, l.addr)
+	}
+	v, err := p.view, l.err
+	p.mu.Unlock()
+	if s.ConnectivityState == connectivity.Ready {
+		l.sc.RegisterHealthListener(func(h balancer.SubConnState) { p.healthChanged(l, h) })
+	}
+	if n := v.byAddr[l.addr]; n != nil && err != nil {
+		v.drop(n, err)
+	}
+}
+
+// healthChanged is called by grpc while the connection is there.
+func (p *petiole) healthChanged(l *link, h balancer.SubConnState) {
+	p.mu.Lock()
+	if p.links[l.addr] != l || l.state != connectivity.Ready {
+		p.mu.Unlock()
+		return
+	}
+	l.health, l.err = h.ConnectivityState, nil
+	if l.health == connectivity.TransientFailure {
+		l.err = fmt.Errorf("check the health of %s: %w", l.addr, h.ConnectionError)
+	}
+	v, err := p.view, l.err
+	p.pushLocked()
+	p.mu.Unlock()
+	if n := v.byAddr[l.addr]; n != nil && err != nil {
+		v.drop(n, err)
+	}
+}
+
+// UpdateState takes the children's states. It is called by the child, under its
+// lock.
 func (p *petiole) UpdateState(state balancer.State) {
-	v := p.view.Load()
-	if v == nil || len(v.nodes) == 0 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.state = state
+	p.pushLocked()
+}
+
+// pushLocked makes a picker of what is known and hands it to grpc: one of the
+// instances that are connected and say SERVING; without any, of those that are
+// connected but do not, or drain, which beats certain failure; without any of
+// those, one that waits for whatever is on its way, or fails.
+func (p *petiole) pushLocked() {
+	v := p.view
+	if v == nil || len(v.byAddr) == 0 {
 		err := errors.New("the list of instances is not known yet")
 		if v != nil {
 			err = v.err
 		}
-		p.ClientConn.UpdateState(balancer.State{ConnectivityState: connectivity.TransientFailure, Picker: base.NewErrPicker(err)})
+		p.failLocked(err)
 		return
 	}
-	if state.ConnectivityState != connectivity.Ready {
-		state.Picker = notReady{children: state.Picker, view: v}
-		p.ClientConn.UpdateState(state)
-		return
-	}
-	ready := &picker{}
-	for _, child := range endpointsharding.ChildStatesFromPicker(state.Picker) {
+	healthy, rest := &picker{view: v}, &picker{view: v, lastResort: p.lastResort}
+	probing := false
+	for _, child := range endpointsharding.ChildStatesFromPicker(p.state.Picker) {
 		if child.State.ConnectivityState != connectivity.Ready || len(child.Endpoint.Addresses) == 0 {
 			continue
 		}
-		if n := v.byAddr[child.Endpoint.Addresses[0].Addr]; n != nil {
-			ready.nodes = append(ready.nodes, n)
-			ready.endpoints = append(ready.endpoints, n.endpoint)
-			ready.children = append(ready.children, child.State.Picker)
+		addr := child.Endpoint.Addresses[0].Addr
+		n, l := v.byAddr[addr], p.links[addr]
+		switch {
+		case n == nil || l == nil: // it has just left the list
+		case n.spare || l.health == connectivity.TransientFailure:
+			rest.add(n, child.State.Picker)
+		case l.health == connectivity.Ready:
+			healthy.add(n, child.State.Picker)
+		default:
+			probing = true
 		}
 	}
-	state.Picker = ready
-	p.ClientConn.UpdateState(state)
+	switch {
+	case len(healthy.nodes) > 0:
+		p.lastResort.Store(false)
+		p.ClientConn.UpdateState(balancer.State{ConnectivityState: connectivity.Ready, Picker: healthy})
+	case len(rest.nodes) > 0:
+		p.ClientConn.UpdateState(balancer.State{ConnectivityState: connectivity.Ready, Picker: rest})
+	case probing, p.state.ConnectivityState == connectivity.Ready:
+		p.ClientConn.UpdateState(balancer.State{ConnectivityState: connectivity.Connecting, Picker: base.NewErrPicker(balancer.ErrNoSubConnAvailable)})
+	default:
+		state := p.state
+		state.Picker = notReady{children: state.Picker, view: v}
+		p.ClientConn.UpdateState(state)
+	}
+}
+
+func (p *petiole) failLocked(err error) {
+	p.ClientConn.UpdateState(balancer.State{ConnectivityState: connectivity.TransientFailure, Picker: base.NewErrPicker(err)})
 }
 
 // notReady lets calls wait while a connection is being made, and fails them
@@ -111,22 +228,34 @@ type notReady struct {
 func (p notReady) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	result, err := p.children.Pick(info)
 	if err != nil && !errors.Is(err, balancer.ErrNoSubConnAvailable) {
-		// Not %w: a status inside would end calls that want to wait until ready.
-		err = fmt.Errorf("none of the %d known instances of %q can be called, the last error: %s", len(p.view.nodes), p.view.service, err.Error())
+		// Only the text: a status inside would end calls that want to wait
+		// until ready.
+		err = p.view.uncallable(err.Error())
 	}
 	return result, err
 }
 
-// picker picks among the instances that are connected and healthy.
+// picker picks among instances that are connected.
 type picker struct {
+	view      *view
 	nodes     []*node
 	endpoints []*policy.Endpoint
 	children  []balancer.Picker
+	// lastResort is nil if the instances are healthy; else it says whether it
+	// has been told that they are not.
+	lastResort *atomic.Bool
+}
+
+func (p *picker) add(n *node, child balancer.Picker) {
+	p.nodes = append(p.nodes, n)
+	p.endpoints = append(p.endpoints, n.endpoint)
+	p.children = append(p.children, child)
 }
 
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
-	if len(p.nodes) == 0 { // a child became ready whose instance has just left the list
-		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
+	if p.lastResort != nil && p.lastResort.CompareAndSwap(false, true) {
+		s := p.view.service
+		s.client.options.events(LastResort{Service: s.name, Instances: len(p.nodes)})
 	}
 	a := attemptOf(info.Ctx)
 	if a == nil { // a call around the interceptors
@@ -136,12 +265,13 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		// grpc itself sends again what the instance provably did not process.
 		a.tried = append(a.tried, before.endpoint)
 	}
-	i := a.pick(p.nodes, p.endpoints, a.tried)
+	start := time.Now()
+	i := a.pick(start, p.nodes, p.endpoints, a.tried)
 	result, err := p.children[i].Pick(info)
 	if err != nil {
 		return result, err
 	}
-	endpoint, start, done := p.endpoints[i], time.Now(), result.Done
+	endpoint, done := p.endpoints[i], result.Done
 	endpoint.Begin()
 	result.Done = func(info balancer.DoneInfo) {
 		outcome := classify(info.Err).balancer

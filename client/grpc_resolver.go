@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -18,9 +19,10 @@ import (
 
 const scheme = "plinth"
 
-// serviceConfig picks our balancer, and asks every instance for its health: an
-// instance that says NOT_SERVING gets no new calls one round trip later. One
-// that has no health service counts as healthy.
+// serviceConfig picks our balancer, and has every instance asked for its health:
+// one that says NOT_SERVING gets no new calls one round trip later, and a new one
+// gets its first when it says SERVING. One that has no health service counts as
+// healthy.
 const serviceConfig = `{"loadBalancingConfig":[{"` + balancerName + `":{}}],"healthCheckConfig":{"serviceName":""}}`
 
 // dialOptions are the client's own; RESILIENCE.md, A-B has the reasons for the
@@ -44,8 +46,8 @@ func (s *service) dialOptions() []grpc.DialOption {
 			MinConnectTimeout: 3 * time.Second,
 		}),
 		grpc.WithIdleTimeout(0), // off: an idle connection is a warm one
-		grpc.WithUnaryInterceptor(middleware.UnaryClient(s.name, s.chain...)),
-		grpc.WithStreamInterceptor(middleware.StreamClient(s.name, s.chain...)),
+		grpc.WithUnaryInterceptor(middleware.UnaryClient(s.name, s.chain(nil)...)),
+		grpc.WithStreamInterceptor(middleware.StreamClient(s.name, s.chain(nil)...)),
 	}
 }
 
@@ -68,12 +70,9 @@ func (b resolverBuilder) Build(_ resolver.Target, cc resolver.ClientConn, _ reso
 				cc.ReportError(v.err)
 				return
 			}
-			state := resolver.State{
-				Endpoints:  make([]resolver.Endpoint, len(v.nodes)),
-				Attributes: attributes.New(viewKey{}, v),
-			}
-			for i, n := range v.nodes {
-				state.Endpoints[i].Addresses = []resolver.Address{{Addr: n.addr}}
+			state := resolver.State{Attributes: attributes.New(viewKey{}, v)}
+			for _, n := range slices.Concat(v.nodes, v.spares) {
+				state.Endpoints = append(state.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{{Addr: n.addr}}})
 			}
 			_ = cc.UpdateState(state) // its error asks for a new list; ours come by themselves
 		})

@@ -101,7 +101,7 @@ func (s *service) httpNodes(ctx context.Context) (*view, error) {
 				once.Do(func() { close(h.known) })
 			}
 			if !s.client.watch(func(ctx context.Context) { s.watch(ctx, s.http, apply) }) {
-				apply(&view{service: s.name, err: s.closed()})
+				apply(&view{service: s, err: s.closed()})
 			}
 		})
 		select {
@@ -134,7 +134,7 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	n := pickRested(a, v)
+	n := pickRested(time.Now(), a, v)
 	n.endpoint.Begin() // ended by send, when the response body is done with
 
 	out := *r // the adapter's own copy, but it shares the URL with the caller's
@@ -152,6 +152,9 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 	if _, ok := errors.AsType[*dialError](err); ok {
 		a.sent.Store(false)
 		n.rest.begin(time.Now())
+		if r.Context().Err() == nil {
+			v.drop(n, err)
+		}
 	}
 	if r.Context().Err() != nil {
 		return nil, fmt.Errorf("call instance %s of %q at %s: %w", n.id, s.name, n.addr, r.Context().Err())
@@ -161,12 +164,11 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // pickRested picks an instance, and another one as long as the picked one could
 // not be connected to a moment ago. If all are like that the last one has to do.
-func pickRested(a *attempt, v *view) *node {
-	now := time.Now()
+func pickRested(now time.Time, a *attempt, v *view) *node {
 	var i int
 	avoid := a.tried
 	for range httpPicksPerCall {
-		i = a.pick(v.nodes, v.endpoints, avoid)
+		i = a.pick(now, v.nodes, v.endpoints, avoid)
 		if v.nodes[i].rest.ready(now) {
 			break
 		}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"plinth.internal/client"
 	"plinth.internal/client/retry"
+	"plinth.internal/middleware"
 	"plinth.internal/middleware/deadline"
 	"plinth.internal/registry"
 )
@@ -105,6 +107,35 @@ func TestHTTPRequest(t *testing.T) {
 	changed := recorded[client.ViewChanged](w.events)
 	if len(changed) != 1 || changed[0].Protocol != "http" || changed[0].Instances != 1 {
 		t.Errorf("the list was told as %+v", changed)
+	}
+}
+
+func TestHTTPMiddleware(t *testing.T) {
+	var order []string
+	note := func(name string) middleware.Middleware {
+		return func(next middleware.Handler) middleware.Handler {
+			return func(ctx context.Context, call *middleware.Call) error {
+				order = append(order, name)
+				call.SetHeader("X-Note", name)
+				return next(ctx, call)
+			}
+		}
+	}
+	w := newWorld(t, client.WithMiddleware(note("client")))
+	got := make(chan string, 2)
+	w.web(t, "a", func(_ http.ResponseWriter, r *http.Request) { got <- r.Header.Get("X-Note") })
+	plain := w.client.HTTP("echo")
+	special := w.client.HTTP("echo", client.WithHTTPMiddleware(note("one")), client.WithHTTPMiddleware(note("two")))
+	for _, h := range []*http.Client{special, plain} {
+		if _, _, err := text(t, h, http.MethodGet, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a, b := <-got, <-got; a != "two" || b != "client" {
+		t.Errorf("the servers see %q and %q", a, b)
+	}
+	if want := []string{"client", "one", "two", "client"}; !slices.Equal(order, want) {
+		t.Errorf("the order is %v, want %v", order, want)
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"plinth.internal/client"
+	"plinth.internal/middleware"
 	"plinth.internal/registry"
 	"plinth.internal/registry/memory"
 )
@@ -93,15 +94,22 @@ var echoDesc = grpc.ServiceDesc{
 }
 
 func unary(method string) grpc.MethodHandler {
-	return func(srv any, ctx context.Context, dec func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+	return func(srv any, ctx context.Context, dec func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
 		e := srv.(*echo)
-		if err := dec(new(wrapperspb.StringValue)); err != nil {
+		in := new(wrapperspb.StringValue)
+		if err := dec(in); err != nil {
 			return nil, err
 		}
-		if err := e.serve(ctx, method); err != nil {
-			return nil, err
+		handle := func(ctx context.Context, _ any) (any, error) {
+			if err := e.serve(ctx, method); err != nil {
+				return nil, err
+			}
+			return wrapperspb.String(e.id), nil
 		}
-		return wrapperspb.String(e.id), nil
+		if intercept == nil {
+			return handle(ctx, in)
+		}
+		return intercept(ctx, in, &grpc.UnaryServerInfo{Server: srv, FullMethod: method}, handle)
 	}
 }
 
@@ -122,15 +130,21 @@ type world struct {
 	registry *registry.Registry
 	client   *client.Client
 	events   *recorder
+	told     *registryRecorder
 }
 
 func newWorld(t *testing.T, opts ...client.Option) *world {
 	t.Helper()
+	return openWorld(t, memory.NewStore(), nil, opts...)
+}
+
+func openWorld(t *testing.T, store *memory.Store, regOpts []registry.Option, opts ...client.Option) *world {
+	t.Helper()
 	if err := registerEcho(); err != nil {
 		t.Fatal(err)
 	}
-	w := &world{store: memory.NewStore(), events: &recorder{}}
-	w.registry = memory.Open(w.store)
+	w := &world{store: store, events: &recorder{}, told: &registryRecorder{}}
+	w.registry = memory.Open(w.store, append([]registry.Option{registry.WithEvents(w.told.record)}, regOpts...)...)
 	c, err := client.New(w.registry, append([]client.Option{client.WithEvents(w.events.record)}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
@@ -157,6 +171,24 @@ func (w *world) announce(t *testing.T, inst registry.Instance) {
 	}
 }
 
+// put enters an instance that no registry looks after, so that it stays away
+// when it is taken out by lapse.
+func (w *world) put(t *testing.T, inst registry.Instance) {
+	t.Helper()
+	inst.Service = "echo"
+	value, err := registry.Encode(inst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.store.Put("echo", inst.ID, value)
+}
+
+func (w *world) lapse(ids ...string) {
+	for _, id := range ids {
+		w.store.Put("echo", id, nil)
+	}
+}
+
 // start runs and announces an instance.
 func (w *world) start(t *testing.T, id string, handle func(context.Context, string) error) *echo {
 	t.Helper()
@@ -165,13 +197,21 @@ func (w *world) start(t *testing.T, id string, handle func(context.Context, stri
 	return e
 }
 
-func listen(t *testing.T, id, addr string, handle func(context.Context, string) error) *echo {
+// startServer is start with the server's side of the middlewares.
+func (w *world) startServer(t *testing.T, id string, handle func(context.Context, string) error) *echo {
+	t.Helper()
+	e := listen(t, id, "127.0.0.1:0", handle, grpc.UnaryInterceptor(middleware.UnaryServer()))
+	w.announce(t, registry.Instance{ID: id, Endpoints: map[string]string{"grpc": e.addr}})
+	return e
+}
+
+func listen(t *testing.T, id, addr string, handle func(context.Context, string) error, opts ...grpc.ServerOption) *echo {
 	t.Helper()
 	lis, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &echo{id: id, addr: lis.Addr().String(), server: grpc.NewServer(), health: health.NewServer()}
+	e := &echo{id: id, addr: lis.Addr().String(), server: grpc.NewServer(opts...), health: health.NewServer()}
 	e.fail(handle)
 	e.server.RegisterService(&echoDesc, e)
 	healthpb.RegisterHealthServer(e.server, e.health)
@@ -277,6 +317,31 @@ func (r *recorder) record(e client.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, e)
+}
+
+// registryRecorder keeps the events of a registry.
+type registryRecorder struct {
+	mu     sync.Mutex
+	events []registry.Event
+}
+
+func (r *registryRecorder) record(e registry.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, e)
+}
+
+// told returns the events of one type.
+func told[E registry.Event](r *registryRecorder) []E {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []E
+	for _, e := range r.events {
+		if e, ok := e.(E); ok {
+			out = append(out, e)
+		}
+	}
+	return out
 }
 
 // recorded returns the events of one type.

@@ -48,6 +48,21 @@ func WithEvents(f func(Event)) Option {
 	return func(o *options) { o.events = f }
 }
 
+// HTTPOption changes what [Client.HTTP] returns.
+type HTTPOption func(*httpOptions)
+
+type httpOptions struct{ middleware []middleware.Middleware }
+
+// WithHTTPMiddleware puts middlewares inside of those of [WithMiddleware] and
+// around the rest of the chain, for the requests of one HTTP client: a header
+// that only this service wants, for example. They see each request once, with
+// all its attempts. Given several times it adds inside of what is there. To a
+// gRPC connection grpc.WithChainUnaryInterceptor adds an interceptor of its own,
+// which sees each attempt.
+func WithHTTPMiddleware(ms ...middleware.Middleware) HTTPOption {
+	return func(o *httpOptions) { o.middleware = append(o.middleware, ms...) }
+}
+
 func newOptions(opts []Option) (options, error) {
 	var d net.Dialer
 	o := options{

@@ -2,6 +2,7 @@ package client
 
 import (
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,7 +21,6 @@ type service struct {
 	// Set at construction, never changed.
 	client   *Client
 	name     string
-	chain    []middleware.Middleware
 	budget   *retry.Budget
 	policies map[string]balancer.Policy
 	grpc     *directory
@@ -28,6 +28,7 @@ type service struct {
 
 	methods  methodTable
 	httpView httpView
+	outage   atomic.Pointer[outage] // nil while the registry's own list is in use and current
 
 	conn *grpc.ClientConn // the shared one, nil until asked for; guarded by client.mu
 }
@@ -41,14 +42,19 @@ func newService(c *Client, name string) *service {
 			LeastRequest: &balancer.LeastRequest{},
 			RoundRobin:   balancer.NewRoundRobin(),
 		},
-		grpc: newDirectory(name, "grpc"),
-		http: newDirectory(name, "http"),
 	}
+	s.grpc, s.http = newDirectory(s, "grpc"), newDirectory(s, "http")
 	s.httpView.known = make(chan struct{})
-	s.chain = append(s.chain, c.options.outer...)
-	s.chain = append(s.chain, deadline.Client(s.timeout), s.attempts)
 	return s
 }
+
+// chain is what a call runs through: the middlewares of the client, those of
+// one connection, and the service's own.
+func (s *service) chain(inner []middleware.Middleware) []middleware.Middleware {
+	return slices.Concat(s.client.options.outer, inner, []middleware.Middleware{deadline.Client(s.timeout), s.attempts})
+}
+
+func (s *service) kind() string { return s.client.registry.Kind() }
 
 func (s *service) settings(method string) Settings {
 	return s.client.options.settings(s.name, method)

@@ -3,6 +3,8 @@ package client
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,14 +18,22 @@ type node struct {
 	addr     string
 	endpoint *balancer.Endpoint
 	rest     *rest
+	// spare is set for an instance that drains while others do not: it gets
+	// calls only if none of those can be called.
+	spare bool
+	// quarantined is set for an instance that the registry has lost: it is
+	// called for as long as it answers.
+	quarantined bool
 }
 
 // view is one list of the instances that can be picked: immutable.
 type view struct {
-	service   string
-	nodes     []*node
-	endpoints []*balancer.Endpoint // parallel to nodes, as the policies want it
-	byAddr    map[string]*node
+	service *service
+	nodes   []*node // those that are not spare
+	spares  []*node
+	// endpoints are those of nodes, as the policies want them.
+	endpoints []*balancer.Endpoint
+	byAddr    map[string]*node // nodes and spares
 	listed    int
 	// err is why there are no nodes.
 	err error
@@ -37,18 +47,20 @@ func (v *view) String() string { return fmt.Sprintf("%d instances", len(v.nodes)
 // directory makes views of one service for one protocol. What it knows of an
 // address outlives the views.
 type directory struct {
-	service, protocol string
-	set               balancer.Set
+	service  *service
+	protocol string
+	set      balancer.Set
 }
 
-func newDirectory(service, protocol string) *directory {
-	return &directory{service: service, protocol: protocol}
+func newDirectory(s *service, protocol string) *directory {
+	return &directory{service: s, protocol: protocol}
 }
 
 // view turns a registry's list into a view. Instances without an endpoint for
-// the protocol are left out, and those that drain too unless all do: then they
-// are better than nothing.
-func (d *directory) view(kind string, list []registry.Instance, old *view) *view {
+// the protocol are left out. Those that drain are spare, unless all drain: then
+// they are better than nothing.
+func (d *directory) view(snapshot registry.Snapshot, old *view) *view {
+	list := snapshot.Instances
 	chosen := make(map[string]*registry.Instance, len(list))
 	var order []string
 	up := 0
@@ -72,28 +84,31 @@ func (d *directory) view(kind string, list []registry.Instance, old *view) *view
 		}
 	}
 	v := &view{service: d.service, listed: len(list), known: true, byAddr: make(map[string]*node, len(order))}
-	var members []balancer.Member
-	for _, addr := range order {
+	now := time.Now()
+	members := make([]balancer.Member, len(order))
+	for i, addr := range order {
 		inst := chosen[addr]
-		if up > 0 && inst.State == registry.Draining {
-			continue
-		}
-		n := &node{id: inst.ID, addr: addr}
-		if old != nil && old.byAddr[addr] != nil {
-			n.rest = old.byAddr[addr].rest
-		} else {
-			n.rest = &rest{made: time.Now()}
-		}
-		v.nodes = append(v.nodes, n)
-		v.byAddr[addr] = n
-		members = append(members, balancer.Member{Addr: addr, Weight: inst.Weight})
+		members[i] = balancer.Member{Addr: addr, Weight: inst.Weight, Started: inst.Started}
 	}
-	v.endpoints = d.set.Update(members)
-	for i, n := range v.nodes {
-		n.endpoint = v.endpoints[i]
+	for i, endpoint := range d.set.Update(now, members) {
+		inst := chosen[order[i]]
+		n := &node{id: inst.ID, addr: order[i], endpoint: endpoint, spare: up > 0 && inst.State == registry.Draining}
+		_, n.quarantined = snapshot.Quarantined[inst.ID]
+		if old != nil && old.byAddr[n.addr] != nil {
+			n.rest = old.byAddr[n.addr].rest
+		} else {
+			n.rest = &rest{made: now}
+		}
+		v.byAddr[n.addr] = n
+		if n.spare {
+			v.spares = append(v.spares, n)
+		} else {
+			v.nodes = append(v.nodes, n)
+			v.endpoints = append(v.endpoints, endpoint)
+		}
 	}
 	if len(v.nodes) == 0 {
-		v.err = d.nobody(kind, list)
+		v.err = d.nobody(list)
 	}
 	return v
 }
@@ -107,57 +122,157 @@ func newer(a, b *registry.Instance) bool {
 }
 
 // nobody is the error of an empty list.
-func (d *directory) nobody(kind string, list []registry.Instance) error {
+func (d *directory) nobody(list []registry.Instance) error {
+	name, kind := d.service.name, d.service.kind()
 	if len(list) == 0 {
-		return fmt.Errorf("no instance of %q is registered (registry %s): start one, or check the name and the registry's namespace", d.service, kind)
+		return fmt.Errorf("no instance of %q is registered (registry %s): start one, or check the name and the registry's namespace", name, kind)
 	}
 	var ids []string
 	for _, inst := range list[:min(len(list), 3)] {
 		ids = append(ids, inst.ID)
 	}
 	return fmt.Errorf("no instance of %q has a %q endpoint (registry %s lists %d: %s): the service must serve %s to be called so",
-		d.service, d.protocol, kind, len(list), strings.Join(ids, ", "), d.protocol)
+		name, d.protocol, kind, len(list), strings.Join(ids, ", "), d.protocol)
 }
 
 // unknown is the view while the registry has never given a list.
-func (d *directory) unknown(kind string, since time.Time, err error) *view {
+func (d *directory) unknown(since time.Time, err error) *view {
 	return &view{service: d.service, err: fmt.Errorf("find instances of %q: registry %s gives no list since %s (%s): check that it runs and is reachable, calls go on by themselves then: %w",
-		d.service, kind, since.Format(time.RFC3339), time.Since(since).Round(time.Second), err)}
+		d.service.name, d.service.kind(), since.Format(time.RFC3339), time.Since(since).Round(time.Second), err)}
+}
+
+// outage is what is wrong with a list that is in use.
+type outage struct {
+	source registry.Source
+	at     time.Time // when the list was last known to be right, zero = not known
+	err    error     // what the registry says, nil = nothing yet
+}
+
+// age says how far a list can be trusted that is not the registry's current
+// one; "" for one that is.
+func (s *service) age() string {
+	o := s.outage.Load()
+	if o == nil {
+		return ""
+	}
+	var text string
+	ago := time.Since(o.at).Round(time.Second)
+	switch o.source {
+	case registry.SourceSnapshot:
+		text = fmt.Sprintf("; the list is from a snapshot of %s ago, and registry %s gives none", ago, s.kind())
+	case registry.SourceFallback:
+		text = fmt.Sprintf("; the list is the configured fallback, and registry %s gives none", s.kind())
+	default:
+		text = fmt.Sprintf("; registry %s silent since %s (%s)", s.kind(), o.at.Format(time.RFC3339), ago)
+	}
+	if o.err != nil {
+		text += fmt.Sprintf(" (%v)", o.err)
+	}
+	return text
+}
+
+// uncallable is the error while none of the known instances can be called.
+func (v *view) uncallable(last string) error {
+	return fmt.Errorf("none of the %d known instances of %q can be called%s; the last error: %s",
+		len(v.byAddr), v.service.name, v.service.age(), last)
+}
+
+// drop tells the registry that a node does not answer. It matters only for one
+// in quarantine; for others their connections and their records decide.
+func (v *view) drop(n *node, reason error) {
+	if n.quarantined {
+		v.service.client.registry.Drop(v.service.name, n.id, reason)
+	}
 }
 
 // watch follows the registry until ctx ends and hands each view to apply, from
 // one goroutine. A list that was good is kept while the registry fails.
 func (s *service) watch(ctx context.Context, d *directory, apply func(*view)) {
 	reg, events := s.client.registry, s.client.options.events
-	kind := reg.Kind()
-	var current *view // the last good one
-	var since time.Time
+	var current *view             // the last good one
+	var applied registry.Snapshot // what it was made of
+	var since time.Time           // the registry fails
 	for snapshot, err := range reg.Watch(ctx, s.name) {
-		if err != nil {
-			if since.IsZero() {
-				since = time.Now()
-				failed := ViewFailed{Service: s.name, Protocol: d.protocol, Registry: kind, Err: err}
-				if current != nil {
-					failed.Kept = len(current.nodes)
-				}
-				events(failed)
-			}
-			if current != nil {
-				continue
-			}
-			if len(snapshot.Instances) == 0 {
-				apply(d.unknown(kind, since, err))
-				continue
-			}
+		have := err == nil || snapshot.Source != ""
+		if err == nil && snapshot.Source == registry.SourceRegistry {
+			s.outage.Store(nil)
 		} else {
+			s.outage.Store(&outage{source: snapshot.Source, at: snapshot.At, err: err})
+		}
+		switch {
+		case err == nil:
 			since = time.Time{}
+		case since.IsZero():
+			since = time.Now()
+			events(ViewFailed{
+				Service: s.name, Protocol: d.protocol, Registry: reg.Kind(), Err: err,
+				Kept: len(snapshot.Instances), Source: snapshot.Source, At: snapshot.At,
+			})
+		}
+		if !have {
+			apply(d.unknown(since, err))
+			continue
+		}
+		if current != nil && sameList(applied, snapshot) && err != nil {
+			continue // only the error is new
 		}
 		first := current == nil
-		current = d.view(kind, snapshot.Instances, current)
+		current, applied = d.view(snapshot, current), snapshot
 		apply(current)
-		events(ViewChanged{Service: s.name, Protocol: d.protocol, First: first, Instances: len(current.nodes), Listed: current.listed})
+		events(ViewChanged{
+			Service: s.name, Protocol: d.protocol, First: first, Source: snapshot.Source, At: snapshot.At,
+			Instances: len(current.nodes), Listed: current.listed, Quarantined: len(snapshot.Quarantined),
+		})
 	}
 	if current == nil && ctx.Err() == nil && since.IsZero() {
-		apply(d.unknown(kind, time.Now(), registry.ErrClosed))
+		apply(d.unknown(time.Now(), registry.ErrClosed))
 	}
+}
+
+func sameList(a, b registry.Snapshot) bool {
+	return a.Source == b.Source && maps.EqualFunc(a.Quarantined, b.Quarantined, time.Time.Equal) &&
+		slices.EqualFunc(a.Instances, b.Instances, registry.Instance.Equal)
+}
+
+// View says what a client knows of one service.
+type View struct {
+	// Service is the name of the service.
+	Service string
+	// Source says where the list comes from.
+	Source registry.Source
+	// At is when the registry last confirmed the list: now, while all is well;
+	// zero for a fallback.
+	At time.Time
+	// Up, Draining and Quarantined count the instances. One that is quarantined
+	// is in no other count.
+	Up, Draining, Quarantined int
+}
+
+// Views returns what the client knows of each service that it watches and has a
+// list of, sorted by name. A service is watched from its first [Client.Conn] on,
+// or over HTTP from the first request.
+func (c *Client) Views() []View {
+	c.mu.Lock()
+	names := slices.Sorted(maps.Keys(c.services))
+	c.mu.Unlock()
+	var views []View
+	for _, name := range names {
+		snapshot, ok := c.registry.Current(name)
+		if !ok {
+			continue
+		}
+		v := View{Service: name, Source: snapshot.Source, At: snapshot.At, Quarantined: len(snapshot.Quarantined)}
+		for _, inst := range snapshot.Instances {
+			if _, ok := snapshot.Quarantined[inst.ID]; ok {
+				continue
+			}
+			if inst.State == registry.Draining {
+				v.Draining++
+			} else {
+				v.Up++
+			}
+		}
+		views = append(views, v)
+	}
+	return views
 }

@@ -11,7 +11,23 @@ import (
 
 	"plinth.internal/middleware"
 	"plinth.internal/registry"
+	"plinth.internal/registry/memory"
 )
+
+// newTestDirectory is a directory of a client that is not used for anything else.
+func newTestDirectory(t *testing.T, protocol string) *directory {
+	t.Helper()
+	reg := memory.Open(memory.NewStore())
+	c, err := New(reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = c.Close()
+		_ = reg.Close()
+	})
+	return newDirectory(newService(c, "echo"), protocol)
+}
 
 func TestView(t *testing.T) {
 	t0 := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -36,7 +52,7 @@ func TestView(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			v := newDirectory("echo", "grpc").view("memory", tt.list, nil)
+			v := newTestDirectory(t, "grpc").view(registry.Snapshot{Instances: tt.list}, nil)
 			var got []string
 			for _, n := range v.nodes {
 				got = append(got, n.id)
@@ -47,7 +63,7 @@ func TestView(t *testing.T) {
 			if (v.err != nil) != (tt.err != "") || v.err != nil && !strings.Contains(v.err.Error(), tt.err) {
 				t.Errorf("error is %v, want %q", v.err, tt.err)
 			}
-			if len(v.endpoints) != len(v.nodes) || len(v.byAddr) != len(v.nodes) || v.listed != len(tt.list) {
+			if len(v.endpoints) != len(v.nodes) || len(v.byAddr) != len(v.nodes)+len(v.spares) || v.listed != len(tt.list) {
 				t.Errorf("the view does not agree with itself: %+v", v)
 			}
 		})
@@ -55,13 +71,13 @@ func TestView(t *testing.T) {
 }
 
 func TestViewKeepsWhatIsKnownOfAnAddress(t *testing.T) {
-	d := newDirectory("echo", "http")
-	first := d.view("memory", []registry.Instance{{ID: "a", Endpoints: map[string]string{"http": "h:1"}}}, nil)
+	d := newTestDirectory(t, "http")
+	first := d.view(registry.Snapshot{Instances: []registry.Instance{{ID: "a", Endpoints: map[string]string{"http": "h:1"}}}}, nil)
 	first.nodes[0].rest.begin(time.Now())
-	second := d.view("memory", []registry.Instance{
+	second := d.view(registry.Snapshot{Instances: []registry.Instance{
 		{ID: "a2", Endpoints: map[string]string{"http": "h:1"}, Weight: 7},
 		{ID: "b", Endpoints: map[string]string{"http": "h:2"}},
-	}, first)
+	}}, first)
 	if second.nodes[0].endpoint != first.nodes[0].endpoint || second.nodes[0].rest != first.nodes[0].rest {
 		t.Error("the record of the address was lost")
 	}

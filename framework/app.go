@@ -34,6 +34,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -79,7 +80,8 @@ type App struct {
 	client  *client.Client
 
 	registry    *registry.Registry
-	ownRegistry bool // opened here, closed here
+	ownRegistry bool      // opened here, closed here
+	backend     io.Closer // the connection of a registry of its own, nil for none
 
 	ready chan struct{}
 	group *group // the goroutines of Service.Go
@@ -295,7 +297,9 @@ func (a *App) start(run, background context.Context, stop context.CancelCauseFun
 		return err
 	}
 	if !announce {
-		a.emit(Unregistered{})
+		if a.registry.Kind() != kindDNS { // there the platform enters it
+			a.emit(Unregistered{})
+		}
 		a.health.SetPhase(health.Serving)
 		return nil
 	}

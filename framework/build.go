@@ -55,7 +55,8 @@ func validName(name string) error {
 	bad := name == "" || len(name) > 63 || name[0] < 'a' || name[0] > 'z' || name[len(name)-1] == '-'
 	for i := range len(name) {
 		c := name[i]
-		bad = bad || !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-')
+		allowed := 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-'
+		bad = bad || !allowed
 	}
 	if bad {
 		return fmt.Errorf("%q cannot be a service name: use a-z, 0-9 and -, start with a letter, at most 63 characters", name)

@@ -9,6 +9,7 @@ import (
 
 	"plinth.internal/client"
 	"plinth.internal/config"
+	"plinth.internal/registry"
 )
 
 // maxAttempts is the bound of retry.Policy.
@@ -36,8 +37,9 @@ type retrySettings struct {
 // clientSettings are what can be configured for a service.
 type clientSettings struct {
 	callSettings `yaml:",inline"`
-	Balancer     string                  `yaml:"balancer" doc:"least_request (the default) or round_robin"`
-	Methods      map[string]callSettings `yaml:"methods"`
+
+	Balancer string                  `yaml:"balancer" doc:"least_request (the default) or round_robin"`
+	Methods  map[string]callSettings `yaml:"methods"`
 }
 
 // Validate checks what the types cannot.
@@ -150,6 +152,8 @@ func describeClient(e client.Event) string {
 		return "instances changed"
 	case client.ViewFailed:
 		return "registry fails, calling the instances known last"
+	case client.LastResort:
+		return "no instance is healthy, calling those that are connected all the same"
 	case client.CallRetried:
 		return "call retried"
 	case client.CallGaveUp:
@@ -163,8 +167,12 @@ func describeClient(e client.Event) string {
 // levelOfClient keeps what happens for single calls out of the log unless asked
 // for: the call's own line and the metrics have it.
 func levelOfClient(e client.Event) zapcore.Level {
-	switch e.(type) {
-	case client.ViewFailed:
+	switch e := e.(type) {
+	case client.ViewChanged:
+		if e.Source != registry.SourceRegistry {
+			return zapcore.WarnLevel
+		}
+	case client.ViewFailed, client.LastResort:
 		return zapcore.WarnLevel
 	case client.CallRetried, client.CallGaveUp, client.CallRejected:
 		return zapcore.DebugLevel
@@ -177,13 +185,17 @@ func fieldsOfClient(e client.Event) []zap.Field {
 	case client.ViewChanged:
 		return []zap.Field{
 			zap.String("target", e.Service), zap.String("protocol", e.Protocol),
-			zap.Int("instances", e.Instances), zap.Int("listed", e.Listed), zap.Bool("first", e.First),
+			zap.Int("instances", e.Instances), zap.Int("listed", e.Listed), zap.Int("quarantined", e.Quarantined),
+			zap.String("source", string(e.Source)), zap.Time("at", e.At), zap.Bool("first", e.First),
 		}
 	case client.ViewFailed:
 		return []zap.Field{
 			zap.String("target", e.Service), zap.String("protocol", e.Protocol),
-			zap.String("registry", e.Registry), zap.Int("kept", e.Kept), zap.Error(e.Err),
+			zap.String("registry", e.Registry), zap.Int("kept", e.Kept), zap.String("source", string(e.Source)),
+			zap.Time("at", e.At), zap.Error(e.Err),
 		}
+	case client.LastResort:
+		return []zap.Field{zap.String("target", e.Service), zap.Int("instances", e.Instances)}
 	case client.CallRetried:
 		return []zap.Field{
 			zap.String("target", e.Service), zap.String("method", e.Method), zap.Int("attempt", e.Attempt),

@@ -32,6 +32,11 @@ type Ready struct {
 // is configured.
 type Unregistered struct{}
 
+// SnapshotsOff says that the lists of instances are not kept on disk, because
+// there is no place for them: without the registry this process could not be
+// started anew.
+type SnapshotsOff struct{ Err error }
+
 // RegistryEvent is an event of the registry.
 type RegistryEvent struct{ Event registry.Event }
 
@@ -80,6 +85,7 @@ func (Listening) event()       {}
 func (Waiting) event()         {}
 func (Ready) event()           {}
 func (Unregistered) event()    {}
+func (SnapshotsOff) event()    {}
 func (RegistryEvent) event()   {}
 func (ClientEvent) event()     {}
 func (CheckChanged) event()    {}

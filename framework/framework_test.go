@@ -162,7 +162,7 @@ func TestHTTP(t *testing.T) {
 		s.Handle("GET /panic", http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("x") }))
 		return nil
 	})
-	get := func(path string) (*http.Response, string) {
+	get := func(path string) (code int, traceID, body string) {
 		t.Helper()
 		resp, err := app.HTTP().Get("http://web" + path)
 		if err != nil {
@@ -173,17 +173,16 @@ func TestHTTP(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return resp, string(b)
+		return resp.StatusCode, resp.Header.Get("X-Trace-Id"), string(b)
 	}
-	resp, body := get("/items/7")
-	if id := resp.Header.Get("x-trace-id"); resp.StatusCode != 200 || len(id) != 32 || body != "item 7 of "+id {
-		t.Errorf("GET /items/7 = %d %q, x-trace-id %q", resp.StatusCode, body, id)
+	if code, id, body := get("/items/7"); code != 200 || len(id) != 32 || body != "item 7 of "+id {
+		t.Errorf("GET /items/7 = %d %q, x-trace-id %q", code, body, id)
 	}
-	if resp, _ := get("/nothing"); resp.StatusCode != 404 || resp.Header.Get("x-trace-id") == "" {
-		t.Errorf("GET /nothing = %d, x-trace-id %q", resp.StatusCode, resp.Header.Get("x-trace-id"))
+	if code, id, _ := get("/nothing"); code != 404 || id == "" {
+		t.Errorf("GET /nothing = %d, x-trace-id %q", code, id)
 	}
-	if resp, body := get("/panic"); resp.StatusCode != 500 || !strings.Contains(body, resp.Header.Get("x-trace-id")) {
-		t.Errorf("GET /panic = %d %q", resp.StatusCode, body)
+	if code, id, body := get("/panic"); code != 500 || !strings.Contains(body, id) {
+		t.Errorf("GET /panic = %d %q", code, body)
 	}
 }
 
@@ -206,7 +205,13 @@ func TestStartErrors(t *testing.T) {
 		{"bad-level", ok, set("telemetry.log.level", "loud"), `"loud" is none of debug, info, warn, error`},
 		{"bad-sample", ok, set("telemetry.trace.sample", "2"), "is not a share between 0 and 1"},
 		{"bad-endpoint", ok, set("telemetry.trace.endpoint", "collector"), `endpoint "collector" is not a URL`},
-		{"bad-registry", ok, set("registry.kind", "zoo"), `"zoo" is none of etcd, static`},
+		{"bad-registry", ok, set("registry.kind", "zoo"), `"zoo" is none of etcd, dns, static`},
+		{"no-dns-name", ok, set("registry.kind", "dns"), "registry.dns.name: is empty"},
+		{"bad-dns-name", ok, append(set("registry.kind", "dns"), set("registry.dns.name", "{service}.local")...), "registry.dns: open dns registry"},
+		{"dns-without-kind", ok, set("registry.dns.name", "{service}.local:9000"), "registry.dns: is of no use to the registry static"},
+		{"static-file-missing", ok, set("registry.static_file", "/nowhere/instances.yaml"), "registry.static_file: read instances from /nowhere/instances.yaml"},
+		{"bad-fallback", ok, append(set("registry.endpoints", "127.0.0.1:1"), set("registry.static.billing", "10.0.0.1")...), `registry.static: read address "10.0.0.1" of service "billing"`},
+		{"half-a-certificate", ok, append(set("registry.endpoints", "127.0.0.1:1"), set("registry.tls.cert_file", "c.pem")...), "registry.tls: has one of cert_file and key_file"},
 		{"no-endpoints", ok, set("registry.kind", "etcd"), "registry.endpoints: is empty"},
 		{"twice", func(_ context.Context, s *framework.Service) error {
 			s.RegisterService(&echoDesc, plainEcho)

@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"plinth.internal/health"
 	"plinth.internal/registry"
-	"plinth.internal/registry/etcd"
-	"plinth.internal/registry/static"
 )
 
 // Bounds of steps that are not configured. They keep one step from using up the
@@ -21,29 +20,9 @@ const (
 	checkPause      = 500 * time.Millisecond
 )
 
-func (a *App) openRegistry() (*registry.Registry, bool, error) {
-	if a.opts.registry != nil {
-		return a.opts.registry, false, nil
-	}
-	r := a.settings.Registry
-	events := registry.WithEvents(func(e registry.Event) { a.emit(RegistryEvent{e}) })
-	if r.kind() == kindStatic {
-		reg, err := static.Open(r.Static, events)
-		if err != nil {
-			return nil, false, &configError{fmt.Errorf("registry.static: %w", err)}
-		}
-		return reg, true, nil
-	}
-	etcdClient, err := etcd.Dial(etcd.Config{Endpoints: r.Endpoints, Username: r.Username, Password: string(r.Password)})
-	if err != nil {
-		return nil, false, &configError{fmt.Errorf("registry.endpoints: %w", err)}
-	}
-	return etcd.Open(etcdClient, etcd.WithNamespace(r.Namespace), etcd.WithRegistry(registry.WithTTL(r.TTL), events)), true, nil
-}
-
 // announces reports whether there is a registry to announce the instance to.
 func (a *App) announces() bool {
-	return a.registry.Kind() != kindStatic && len(a.server.Endpoints()) > 0
+	return !oneOf(a.registry.Kind(), kindDNS, kindStatic) && len(a.server.Endpoints()) > 0
 }
 
 // awaitChecks waits until every critical check has passed once.
@@ -136,8 +115,8 @@ func (a *App) stop(ctx context.Context, tell func(Event), endBackground func()) 
 	a.mu.Lock()
 	stops := a.stops
 	a.mu.Unlock()
-	for i := len(stops) - 1; i >= 0; i-- {
-		phase("on stop: "+stops[i].name, stopTimeout, stops[i].fn)
+	for _, s := range slices.Backward(stops) {
+		phase("on stop: "+s.name, stopTimeout, s.fn)
 	}
 	phase("close clients", stopTimeout, a.closeParts)
 	return errors.Join(errs...)
@@ -203,6 +182,9 @@ func (a *App) closeParts(context.Context) error {
 	}
 	if a.registry != nil && a.ownRegistry {
 		errs = append(errs, a.registry.Close())
+	}
+	if a.backend != nil {
+		errs = append(errs, a.backend.Close())
 	}
 	return errors.Join(errs...)
 }

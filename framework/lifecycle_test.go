@@ -3,19 +3,24 @@ package framework_test
 import (
 	"context"
 	"errors"
+	"io"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"plinth.internal/framework"
 	"plinth.internal/frameworktest"
 	"plinth.internal/health"
+	"plinth.internal/registry"
 )
 
 // recorder collects the events of an app.
@@ -255,6 +260,103 @@ func TestRegistryDown(t *testing.T) {
 		time.Sleep(10 * time.Second) //nolint:forbidigo // virtual time
 		if doc := app.Health(); doc.Status != framework.HealthOK {
 			t.Errorf("health after the registry has come back = %+v", doc)
+		}
+	})
+}
+
+// TestOverrideInHealth shows an operator's wish where people look for it.
+func TestOverrideInHealth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env := frameworktest.New(t)
+		app := env.Start("echo", setupEcho(plainEcho))
+		if doc := app.Health(); doc.Registry.Override != nil {
+			t.Errorf("an override that nobody wants: %+v", doc.Registry.Override)
+		}
+		env.Registry().PutOverride("echo", app.Instance().ID, []byte(`{"state":"draining","weight":7}`))
+		time.Sleep(time.Second) //nolint:forbidigo // virtual time
+		doc := app.Health()
+		if o := doc.Registry.Override; o == nil || o.State != "draining" || o.Weight != 7 {
+			t.Errorf("health = %+v, want the override in it", doc.Registry)
+		}
+		if doc.Status != framework.HealthOK {
+			t.Errorf("an instance that was taken out of rotation is %s", doc.Status)
+		}
+		if list := env.Registry().Instances("echo"); len(list) != 1 || list[0].State != registry.Draining || list[0].Weight != 7 {
+			t.Errorf("it is listed as %+v", list)
+		}
+		// Those that call it all the same are answered.
+		if got, err := say(t.Context(), app.Conn(), "x"); err != nil || got != "x" {
+			t.Errorf("call = %q, %v", got, err)
+		}
+		env.Registry().PutOverride("echo", app.Instance().ID, nil)
+		time.Sleep(time.Second) //nolint:forbidigo // virtual time
+		if doc := app.Health(); doc.Registry.Override != nil {
+			t.Errorf("override = %+v after it was lifted", doc.Registry.Override)
+		}
+	})
+}
+
+// TestViewMetrics shows what /metrics says of the services that are called.
+func TestViewMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env := frameworktest.New(t)
+		env.Start("echo", setupEcho(plainEcho))
+		env.Start("echo", setupEcho(plainEcho))
+		var conn *grpc.ClientConn
+		caller := env.Start("caller", func(_ context.Context, s *framework.Service) (err error) {
+			conn, err = s.Client("echo")
+			return err
+		})
+		if _, err := say(t.Context(), conn, "x"); err != nil {
+			t.Fatal(err)
+		}
+		metric := func(name string) float64 {
+			t.Helper()
+			resp, err := caller.Admin().Get("http://admin/metrics")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = resp.Body.Close() }()
+			body, err := io.ReadAll(resp.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\S+)$`).FindSubmatch(body)
+			if m == nil {
+				t.Fatalf("/metrics has no %s", name)
+			}
+			v, err := strconv.ParseFloat(string(m[1]), 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}
+		instances := func(state string) float64 {
+			t.Helper()
+			return metric(`plinth_registry_instances{service="echo",state="` + state + `"}`)
+		}
+		const age = `plinth_registry_view_age_seconds{service="echo"}`
+		if up, gone, a := instances("up"), instances("quarantined"), metric(age); up != 2 || gone != 0 || a != 0 {
+			t.Errorf("%v up, %v quarantined, age %v; want 2, 0 and 0", up, gone, a)
+		}
+		env.Registry().SetDown(errors.New("no quorum"))
+		time.Sleep(90 * time.Second) //nolint:forbidigo // virtual time
+		if up, a := instances("up"), metric(age); up != 2 || a < 90 || a > 100 {
+			t.Errorf("%v up, age %v 90 s into an outage; want 2 and 90", up, a)
+		}
+		env.Registry().SetDown(nil)
+		time.Sleep(30 * time.Second) //nolint:forbidigo // virtual time
+		// Somebody clears the registry while the instances cannot put themselves
+		// back at once: they are called on.
+		for _, inst := range env.Registry().Instances("echo") {
+			env.Registry().Expire(inst.ID)
+		}
+		if _, err := say(t.Context(), conn, "x"); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(30 * time.Second) //nolint:forbidigo // virtual time
+		if up, a := instances("up"), metric(age); up != 2 || a != 0 {
+			t.Errorf("%v up, age %v when all is well again; want 2 and 0", up, a)
 		}
 	})
 }

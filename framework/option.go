@@ -16,7 +16,7 @@ import (
 const DefaultConfigFile = "plinth.yaml"
 
 // Option changes an [App] when it is built.
-type Option interface{ apply(*options) }
+type Option interface{ apply(o *options) }
 
 type options struct {
 	configFile   string

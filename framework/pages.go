@@ -34,6 +34,8 @@ type RegistryHealth struct {
 	Since     string  `json:"since"`
 	LeaseTTLS float64 `json:"lease_ttl_s"`
 	Error     string  `json:"error"`
+	// Override is what an operator wants of the instance, nil for nothing.
+	Override *OverrideHealth `json:"override,omitempty"`
 }
 
 // CheckHealth is one check or heartbeat in a [HealthDocument].
@@ -63,7 +65,7 @@ func (a *App) Health() HealthDocument {
 		Phase: string(report.Phase), Time: stamp(now), UptimeS: now.Sub(a.started).Seconds(),
 		Registry: RegistryHealth{
 			Kind: status.Kind, State: string(status.State), Since: stamp(status.Since),
-			LeaseTTLS: status.TTL.Seconds(), Error: text(status.Err),
+			LeaseTTLS: status.TTL.Seconds(), Error: text(status.Err), Override: overrideHealth(status.Override),
 		},
 		Checks: []CheckHealth{},
 	}
@@ -136,6 +138,7 @@ func (a *App) metricsPage() http.Handler {
 		a.metrics.SetHealth(doc.Status, HealthOK, HealthDegraded, HealthDown)
 		a.metrics.SetRegistry(doc.Registry.State, string(registry.Off), string(registry.Registering),
 			string(registry.Registered), string(registry.Lost), string(registry.Withdrawn))
+		a.measureViews(time.Now())
 		for _, c := range doc.Checks {
 			a.metrics.SetCheck(c.Name, c.Status == string(health.StatusOK))
 		}

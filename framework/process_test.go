@@ -346,6 +346,12 @@ func TestProcessRolling(t *testing.T) {
 		})
 	}
 	instances(2)
+	eventually(t, 5*time.Second, "the client knows of both", func() error {
+		if v := cl.Views(); len(v) != 1 || v[0].Up != 2 {
+			return fmt.Errorf("%+v", v)
+		}
+		return nil
+	})
 
 	var calls, failed atomic.Int64
 	var served sync.Map
@@ -384,6 +390,66 @@ func TestProcessRolling(t *testing.T) {
 	t.Logf("%d calls, %d failed", calls.Load(), failed.Load())
 	if failed.Load() > 0 {
 		t.Errorf("%d of %d calls failed", failed.Load(), calls.Load())
+	}
+}
+
+// TestStartsFromASnapshot starts a caller while etcd is away.
+func TestStartsFromASnapshot(t *testing.T) {
+	t.Parallel()
+	server, _ := startEtcd(t)
+	callee := startProcess(t, "registry.endpoints="+server.Endpoint())
+	callee.endpoint("grpc")
+	cache := t.TempDir()
+	start := func() (*grpc.ClientConn, func()) {
+		t.Helper()
+		var conn *grpc.ClientConn
+		opts := []framework.Option{
+			framework.WithConfigFile(""), framework.WithEnviron([]string{"XDG_CACHE_HOME=" + cache}), framework.WithLogOutput(t.Output()),
+		}
+		for key, value := range map[string]string{
+			"registry.endpoints": server.Endpoint(), "server.grpc.addr": "127.0.0.1:0", "server.admin.addr": "", "server.drain.delay": "0s",
+		} {
+			opts = append(opts, framework.WithSetting(key, value))
+		}
+		app, err := framework.New("caller", func(_ context.Context, s *framework.Service) (err error) {
+			conn, err = s.Client("echo")
+			return err
+		}, opts...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- app.Run(ctx) }()
+		<-app.Ready()
+		return conn, func() {
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	conn, stop := start()
+	eventually(t, 10*time.Second, "a call succeeds and the list is on disk", func() error {
+		if _, err := say(t.Context(), conn, "x"); err != nil {
+			return err
+		}
+		files, err := filepath.Glob(filepath.Join(cache, "plinth", "registry", "*", "*", "echo.json"))
+		if err == nil && len(files) != 1 {
+			err = fmt.Errorf("files %q", files)
+		}
+		return err
+	})
+	stop()
+	server.Close()
+	conn, stop = start()
+	defer stop()
+	begun := time.Now()
+	if _, err := say(t.Context(), conn, "x"); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begun); took > 2*time.Second {
+		t.Errorf("the call took %s", took)
 	}
 }
 
@@ -442,8 +508,18 @@ func TestProcessSecondSignal(t *testing.T) {
 		}
 		return nil
 	})
-	p.signal(syscall.SIGTERM)
-	if code := p.wait(5 * time.Second); code != 128+int(syscall.SIGTERM) {
+	// Two signals at the same moment count as one; somebody who means it sends
+	// another one later.
+	eventually(t, 5*time.Second, "it ends", func() error {
+		select {
+		case <-p.exited:
+			return nil
+		default:
+			_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended just now
+			return errors.New("it runs")
+		}
+	})
+	if code := p.wait(time.Second); code != 128+int(syscall.SIGTERM) {
 		t.Errorf("exit code %d", code)
 	}
 }

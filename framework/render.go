@@ -5,7 +5,6 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"plinth.internal/health"
-	"plinth.internal/registry"
 )
 
 // emit tells the log, the metrics and the WithEvents function.
@@ -25,16 +24,7 @@ func (a *App) count(e Event) {
 	case HandlerPanicked:
 		a.metrics.Panics.WithLabelValues(e.Method).Inc()
 	case RegistryEvent:
-		switch e := e.Event.(type) {
-		case registry.AnnouncementChanged:
-			if e.Err != nil {
-				a.metrics.RegistryErrors.WithLabelValues("announce").Inc()
-			}
-		case registry.WatchFailed:
-			a.metrics.RegistryErrors.WithLabelValues("watch").Inc()
-		case registry.EntrySkipped:
-			a.metrics.RegistryErrors.WithLabelValues("bad_entry").Inc()
-		}
+		a.countRegistry(e.Event)
 	case ClientEvent:
 		a.countClient(e.Event)
 	}
@@ -52,6 +42,8 @@ func describe(e Event) string {
 		return "ready"
 	case Unregistered:
 		return "not registered: no registry is configured; set registry.endpoints to be found by other services"
+	case SnapshotsOff:
+		return "no snapshots of the registry are kept; set registry.snapshot_dir to a directory, or to off"
 	case RegistryEvent:
 		return describeRegistry(e.Event)
 	case ClientEvent:
@@ -76,7 +68,7 @@ func describe(e Event) string {
 
 func levelOf(e Event) zapcore.Level {
 	switch e := e.(type) {
-	case Waiting, Unregistered, GoroutineFailed, SpansLost:
+	case Waiting, Unregistered, SnapshotsOff, GoroutineFailed, SpansLost:
 		return zapcore.WarnLevel
 	case HandlerPanicked:
 		return zapcore.ErrorLevel
@@ -108,6 +100,8 @@ func fieldsOf(e Event) []zap.Field {
 		return []zap.Field{zap.Error(e.Err)}
 	case Ready:
 		return []zap.Field{zap.Duration("took", e.Took)}
+	case SnapshotsOff:
+		return []zap.Field{zap.Error(e.Err)}
 	case RegistryEvent:
 		return fieldsOfRegistry(e.Event)
 	case ClientEvent:
@@ -132,49 +126,6 @@ func fieldsOf(e Event) []zap.Field {
 		return []zap.Field{zap.String("phase", e.Phase), zap.Duration("took", e.Took), zap.Error(e.Err)}
 	case Stopped:
 		return []zap.Field{zap.Duration("took", e.Took), zap.Error(e.Err)}
-	}
-	return nil
-}
-
-func describeRegistry(e registry.Event) string {
-	switch e := e.(type) {
-	case registry.AnnouncementChanged:
-		if e.Err != nil && e.From == e.To {
-			return "registration fails, trying on"
-		}
-		return "registration " + string(e.To)
-	case registry.WatchFailed:
-		return "registry watch failed, the last good list stays in use"
-	case registry.WatchRecovered:
-		return "registry watch recovered"
-	case registry.EntrySkipped:
-		return "registry entry skipped"
-	}
-	return ""
-}
-
-func levelOfRegistry(e registry.Event) zapcore.Level {
-	switch e := e.(type) {
-	case registry.AnnouncementChanged:
-		if e.Err != nil {
-			return zapcore.WarnLevel
-		}
-	case registry.WatchFailed, registry.EntrySkipped:
-		return zapcore.WarnLevel
-	}
-	return zapcore.InfoLevel
-}
-
-func fieldsOfRegistry(e registry.Event) []zap.Field {
-	switch e := e.(type) {
-	case registry.AnnouncementChanged:
-		return []zap.Field{zap.String("id", e.ID), zap.String("from", string(e.From)), zap.String("to", string(e.To)), zap.Error(e.Err)}
-	case registry.WatchFailed:
-		return []zap.Field{zap.String("target", e.Service), zap.Time("confirmed", e.Confirmed), zap.Error(e.Err)}
-	case registry.WatchRecovered:
-		return []zap.Field{zap.String("target", e.Service), zap.Int("instances", e.Instances), zap.Duration("outage", e.Outage)}
-	case registry.EntrySkipped:
-		return []zap.Field{zap.String("target", e.Service), zap.String("key", e.Key), zap.Error(e.Err)}
 	}
 	return nil
 }

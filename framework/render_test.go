@@ -18,17 +18,21 @@ func TestEveryEventIsRendered(t *testing.T) {
 	err := errors.New("cause")
 	for dir, events := range map[string][]Event{
 		".": {
-			Listening{}, Waiting{err}, Ready{}, Unregistered{}, CheckChanged{}, HandlerPanicked{}, GoroutineFailed{Err: err},
+			Listening{}, Waiting{err}, Ready{}, Unregistered{}, SnapshotsOff{err}, CheckChanged{}, HandlerPanicked{}, GoroutineFailed{Err: err},
 			SpansLost{err}, Stopping{}, PhaseEnded{}, Stopped{},
 			RegistryEvent{registry.AnnouncementChanged{}}, ClientEvent{client.ViewChanged{}},
 		},
 		"../registry": {
 			RegistryEvent{registry.AnnouncementChanged{Err: err}}, RegistryEvent{registry.WatchFailed{Err: err}},
 			RegistryEvent{registry.WatchRecovered{}}, RegistryEvent{registry.EntrySkipped{Err: err}},
+			RegistryEvent{registry.OverrideChanged{Err: err}}, RegistryEvent{registry.OverrideChanged{}},
+			RegistryEvent{registry.OverrideChanged{Override: &registry.Override{}}}, RegistryEvent{registry.InstancesLapsed{}},
+			RegistryEvent{registry.InstanceDropped{Err: err}}, RegistryEvent{registry.MassLapse{}},
+			RegistryEvent{registry.SnapshotRejected{Err: err}}, RegistryEvent{registry.SnapshotFailed{Err: err}},
 		},
 		"../client": {
 			ClientEvent{client.ViewChanged{}}, ClientEvent{client.ViewFailed{Err: err}}, ClientEvent{client.CallRetried{Err: err}},
-			ClientEvent{client.CallGaveUp{Err: err}}, ClientEvent{client.CallRejected{Err: &client.BreakerError{}}},
+			ClientEvent{client.LastResort{}}, ClientEvent{client.CallGaveUp{Err: err}}, ClientEvent{client.CallRejected{Err: &client.BreakerError{}}},
 		},
 	} {
 		rendered := map[string]bool{}

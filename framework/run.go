@@ -24,6 +24,10 @@ const (
 	exitSignals = 128 // plus the number of a second signal
 )
 
+// sameSignal is how soon after the first one a signal is taken for the same one:
+// programs such as timeout(1) send it to the process and to its group.
+const sameSignal = 100 * time.Millisecond
+
 // Run is a service's main: it reads the command line, runs the app until SIGTERM
 // or SIGINT, prints what went wrong to standard error, and ends the process:
 // with 0 after a stop in which nothing went wrong, 1 after a failure, 2 for bad
@@ -77,7 +81,7 @@ func run(name string, setup Setup, args []string, stdout, stderr io.Writer, opts
 	defer signal.Stop(signals)
 	ended := make(chan error, 1)
 	go func() { ended <- app.Run(ctx) }()
-	for told := false; ; {
+	for told := (time.Time{}); ; {
 		select {
 		case err := <-ended:
 			if err == nil {
@@ -85,14 +89,17 @@ func run(name string, setup Setup, args []string, stdout, stderr io.Writer, opts
 			}
 			return fail(exitCode(err), err)
 		case sig := <-signals:
-			if told {
+			if !told.IsZero() && time.Since(told) < sameSignal {
+				continue
+			}
+			if !told.IsZero() {
 				number := 0
 				if s, ok := sig.(syscall.Signal); ok {
 					number = int(s)
 				}
 				return fail(exitSignals+number, fmt.Errorf("second signal (%v): ended at once", sig))
 			}
-			told = true
+			told = time.Now()
 			cancel()
 		}
 	}
@@ -189,8 +196,13 @@ func healthcheck(addr string) error {
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	c := &http.Client{Timeout: 2 * time.Second}
-	resp, err := c.Get("http://" + net.JoinHostPort(host, port) + "/health/ready")
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/health/ready", http.NoBody)
+	if err != nil {
+		return fmt.Errorf("check health: %w", err)
+	}
+	resp, err := new(http.Client).Do(req)
 	if err != nil {
 		return fmt.Errorf("check health: %w", err)
 	}

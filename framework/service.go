@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
+	"plinth.internal/client"
 	"plinth.internal/config"
 	"plinth.internal/health"
 	"plinth.internal/registry"
@@ -39,8 +40,11 @@ func (s *Service) Client(name string, opts ...grpc.DialOption) (*grpc.ClientConn
 }
 
 // HTTPClient returns a client for another service's HTTP side, with the same
-// stack behind it as [Service.Client]. URLs are http://name/path.
-func (s *Service) HTTPClient(name string) *http.Client { return s.app.client.HTTP(name) }
+// stack behind it as [Service.Client]. URLs are http://name/path. The options
+// concern this HTTP client only.
+func (s *Service) HTTPClient(name string, opts ...client.HTTPOption) *http.Client {
+	return s.app.client.HTTP(name, opts...)
+}
 
 // Check adds a check to /health: critical, every 5 s with a timeout of 2 s,
 // unless options say otherwise. The service is ready once every critical check
@@ -50,9 +54,9 @@ func (s *Service) Check(name string, fn func(context.Context) error, opts ...hea
 }
 
 // Heartbeat watches over a goroutine: the service is not ready while the
-// returned function has not been called for longer than max.
-func (s *Service) Heartbeat(name string, max time.Duration) (beat func()) {
-	beat, err := s.app.health.Heartbeat(name, max)
+// returned function has not been called for longer than pause.
+func (s *Service) Heartbeat(name string, pause time.Duration) (beat func()) {
+	beat, err := s.app.health.Heartbeat(name, pause)
 	if err != nil {
 		s.app.note(err)
 		return func() {}

@@ -1,9 +1,9 @@
 package framework
 
 import (
-	"cmp"
 	"errors"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -63,17 +63,6 @@ type drainSettings struct {
 	Timeout time.Duration `yaml:"timeout" doc:"how long calls that have begun may take after that"`
 }
 
-type registrySettings struct {
-	Kind      string              `yaml:"kind" doc:"etcd or static; etcd where endpoints are given, else static"`
-	Endpoints []string            `yaml:"endpoints" doc:"addresses of the registry, separated by commas"`
-	Namespace string              `yaml:"namespace" doc:"prefix of all keys"`
-	TTL       time.Duration       `yaml:"ttl" doc:"how long an entry outlives its process, whole seconds"`
-	Required  bool                `yaml:"required" doc:"be ready only once registered"`
-	Username  string              `yaml:"username" doc:"user for the registry"`
-	Password  config.Secret       `yaml:"password" doc:"password for the registry"`
-	Static    map[string][]string `yaml:"static" doc:"addresses of a service, for the static registry"`
-}
-
 type telemetrySettings struct {
 	Log   logSettings   `yaml:"log"`
 	Trace traceSettings `yaml:"trace"`
@@ -102,20 +91,6 @@ func defaultSettings() settings {
 	}
 }
 
-// The kinds of registry.
-const (
-	kindEtcd   = "etcd"
-	kindStatic = "static"
-)
-
-// kind is the registry in use.
-func (r *registrySettings) kind() string {
-	if r.Kind == "" && len(r.Endpoints) > 0 {
-		return kindEtcd
-	}
-	return cmp.Or(r.Kind, kindStatic)
-}
-
 // Validate checks what the types cannot.
 func (s *serverSettings) Validate() error {
 	var errs []error
@@ -137,27 +112,6 @@ func (s *serverSettings) Validate() error {
 }
 
 // Validate checks what the types cannot.
-func (r *registrySettings) Validate() error {
-	var errs []error
-	if !oneOf(r.kind(), kindEtcd, kindStatic) {
-		errs = append(errs, config.Invalid("kind", "is none of etcd, static"))
-	}
-	if r.kind() == kindEtcd && len(r.Endpoints) == 0 {
-		errs = append(errs, config.Invalid("endpoints", "is empty, but the registry is etcd; give its addresses, such as 127.0.0.1:2379"))
-	}
-	if r.kind() == kindStatic && len(r.Endpoints) > 0 {
-		errs = append(errs, config.Invalid("endpoints", "is of no use to a static registry; set registry.kind to etcd or leave it out"))
-	}
-	if r.kind() != kindStatic && len(r.Static) > 0 {
-		errs = append(errs, config.Invalid("kind", "does not read registry.static; leave registry.static out or set the kind to static"))
-	}
-	if r.TTL < registry.MinTTL || r.TTL%time.Second != 0 {
-		errs = append(errs, config.Invalid("ttl", "is not one or more whole seconds"))
-	}
-	return errors.Join(errs...)
-}
-
-// Validate checks what the types cannot.
 func (t *telemetrySettings) Validate() error {
 	var errs []error
 	if !oneOf(t.Log.Level, "debug", "info", "warn", "error") {
@@ -172,14 +126,7 @@ func (t *telemetrySettings) Validate() error {
 	return errors.Join(errs...)
 }
 
-func oneOf(s string, allowed ...string) bool {
-	for _, a := range allowed {
-		if s == a {
-			return true
-		}
-	}
-	return false
-}
+func oneOf(s string, allowed ...string) bool { return slices.Contains(allowed, s) }
 
 // isAddr reports host:port with a port number; the host may be empty.
 func isAddr(s string) bool {

@@ -125,7 +125,7 @@ func (e *Env) Start(name string, setup framework.Setup, opts ...framework.Option
 		e.t.Fatalf("build %s: %v", name, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	a.stop = cancel
+	a.stop = cancel //nolint:gosec // the clean-up calls it
 	go func() {
 		a.err = a.app.Run(ctx)
 		close(a.ended)
@@ -190,7 +190,11 @@ func (a *App) Admin() *http.Client {
 // Health is what /health answers, as read over the admin listener.
 func (a *App) Health() framework.HealthDocument {
 	a.env.t.Helper()
-	resp, err := a.Admin().Get("http://admin/health")
+	req, err := http.NewRequestWithContext(a.env.t.Context(), http.MethodGet, "http://admin/health", http.NoBody)
+	if err != nil {
+		a.env.t.Fatalf("read /health of %s: %v", a.name, err)
+	}
+	resp, err := a.Admin().Do(req)
 	if err != nil {
 		a.env.t.Fatalf("read /health of %s: %v", a.name, err)
 	}

@@ -22,7 +22,8 @@ type announcement struct {
 
 	mu       sync.Mutex
 	want     Instance
-	version  uint64        // of want, counted from 1
+	operator wish          // what is to be done with want
+	version  uint64        // of want and operator, counted from 1
 	tried    uint64        // the latest version that an attempt was made for
 	progress chan struct{} // closed and replaced after each attempt
 	refusal  error         // of a backend that takes no announcements
@@ -52,15 +53,16 @@ func newAnnouncement(ctx context.Context, r *Registry, inst Instance) *announcem
 // offer replaces what is wanted and returns its version.
 func (a *announcement) offer(inst Instance) uint64 {
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.want = inst
+	return a.changedLocked()
+}
+
+// changedLocked counts a new version and lets run look at it.
+func (a *announcement) changedLocked() uint64 {
 	a.version++
-	version := a.version
-	a.mu.Unlock()
-	select {
-	case a.wake <- struct{}{}:
-	default: // it will look anyway
-	}
-	return version
+	signal(a.wake)
+	return a.version
 }
 
 // await waits for the first attempt with the given version or a later one. It
@@ -88,9 +90,11 @@ func (a *announcement) await(ctx context.Context, version uint64) error {
 func (a *announcement) run() {
 	defer close(a.done)
 	defer a.cancel()
+	following := a.followOverride()
 	var (
 		reg      Registration
-		have     uint64    // the version in the backend
+		entry    Instance  // in the backend, as far as is known
+		have     uint64    // its version
 		born     time.Time // of reg
 		failures int       // attempts in a row
 		losses   int       // entries in a row that did not live for a TTL
@@ -99,6 +103,7 @@ func (a *announcement) run() {
 		// Ask before the attempt, so that no return of the backend is missed.
 		reachable := a.registry.reachable()
 		want, version := a.wanted()
+		a.tellOverride()
 		var err error
 		switch {
 		case reg == nil:
@@ -109,6 +114,8 @@ func (a *announcement) run() {
 			err = a.update(reg, want)
 		}
 		if errors.Is(err, ErrReadOnly) {
+			a.cancel()
+			<-following
 			a.refuse(err)
 			return
 		}
@@ -128,7 +135,7 @@ func (a *announcement) run() {
 				failures++
 			}
 		} else {
-			have, failures = version, 0
+			entry, have, failures = want, version, 0
 			select {
 			case <-a.ctx.Done():
 			case <-a.wake:
@@ -150,10 +157,12 @@ func (a *announcement) run() {
 			break
 		}
 	}
+	<-following
 	var err error
 	if reg != nil {
-		err = a.release(reg)
+		err = a.release(reg, entry)
 	}
+	a.tellOverride()
 	a.finish(err)
 }
 
@@ -167,9 +176,13 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
+// wanted returns the instance as it is to be in the backend.
 func (a *announcement) wanted() (Instance, uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if o := a.operator.override; o != nil {
+		return o.Apply(a.want), a.version
+	}
 	return a.want, a.version
 }
 
@@ -193,13 +206,19 @@ func (a *announcement) update(reg Registration, inst Instance) error {
 }
 
 // release takes the entry out of the backend although a.ctx has ended.
-func (a *announcement) release(reg Registration) error {
+func (a *announcement) release(reg Registration, entry Instance) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), OperationTimeout)
 	defer cancel()
+	if entry.State != Draining {
+		// Watchers can tell a withdrawal from a crash only by this mark. If it
+		// cannot be made, they find out by asking the instance.
+		entry.State = Draining
+		_ = reg.Update(ctx, entry)
+	}
 	if err := reg.Withdraw(ctx); err != nil {
 		return fmt.Errorf("withdraw %s/%s: %w", a.service, a.id, err)
 	}
-	return nil
+	return a.clearOverride(ctx)
 }
 
 // attempted records the outcome of an attempt and lets await return.
@@ -262,7 +281,7 @@ func (a *announcement) refuse(err error) {
 func (a *announcement) status() Status {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return Status{State: a.phase, Since: a.since, Err: a.err}
+	return Status{State: a.phase, Since: a.since, Override: a.operator.override, Err: a.err}
 }
 
 // withdrawal returns the error of the withdrawal; call it when done is closed.

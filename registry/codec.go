@@ -44,6 +44,13 @@ func (i Instance) MarshalJSON() ([]byte, error) {
 // fields with other names are kept as they are. It does not validate: see
 // [Decode].
 func (i *Instance) UnmarshalJSON(data []byte) error {
+	if onlyKnown(data) {
+		var w wire
+		if json.Unmarshal(data, &w) == nil {
+			*i = Instance{w.ID, w.Service, w.Version, w.Zone, w.Endpoints, w.Weight, w.Metadata, w.Started, w.State, nil}
+			return nil
+		} // else let the long way say which field it is
+	}
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(data, &fields); err != nil {
 		return err
@@ -79,6 +86,45 @@ func (i *Instance) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
+// known are the names of the fields of wire.
+var known = [...]string{"id", "service", "version", "zone", "endpoints", "weight", "metadata", "started", "state"}
+
+// onlyKnown reports whether a valid JSON object has only fields that wire has,
+// spelled as there, each at most once. Then json may decode it directly, which
+// is several times as fast; it would take "ID" for "id", and lose the others.
+func onlyKnown(object []byte) bool {
+	depth, seen, key := 0, 0, false
+	for i := 0; i < len(object); i++ {
+		switch object[i] {
+		case '{', '[':
+			depth++
+			key = depth == 1
+		case '}', ']':
+			depth--
+		case ',':
+			key = depth == 1
+		case '"':
+			end := i + 1
+			for end < len(object) && object[end] != '"' {
+				if object[end] == '\\' {
+					end++
+				}
+				end++
+			}
+			if key {
+				n := slices.Index(known[:], string(object[i+1:min(end, len(object))]))
+				if n < 0 || seen&(1<<n) != 0 {
+					return false
+				}
+				seen |= 1 << n
+				key = false
+			}
+			i = end
+		}
+	}
+	return true
+}
+
 // Encode returns the stored form of an instance: JSON, with the defaults
 // filled in. It returns an error for an instance that is not valid or is
 // larger than [MaxValueSize].
@@ -106,7 +152,7 @@ func Decode(service, id string, data []byte) (Instance, error) {
 		return Instance{}, fmt.Errorf("size of the value %d: must not exceed %d bytes", len(data), MaxValueSize)
 	}
 	var inst Instance
-	if err := json.Unmarshal(data, &inst); err != nil {
+	if err := inst.UnmarshalJSON(data); err != nil {
 		return Instance{}, fmt.Errorf("decode instance: %w", err)
 	}
 	for _, f := range []struct {
@@ -115,9 +161,8 @@ func Decode(service, id string, data []byte) (Instance, error) {
 		want string
 	}{{"service", &inst.Service, service}, {"id", &inst.ID, id}} {
 		switch *f.got {
-		case f.want:
-		case "":
-			*f.got = f.want
+		case f.want, "":
+			*f.got = f.want // which all instances of the service share
 		default:
 			return Instance{}, fmt.Errorf("%s %q: must be %q, as in its key", f.name, *f.got, f.want)
 		}

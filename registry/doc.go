@@ -12,7 +12,8 @@
 // 5 seconds, until the context of the announcement ends, it is withdrawn, or
 // the Registry is closed. Updates of one instance reach the backend in the
 // order of the Announce calls; an update that is overtaken by a newer one may
-// be left out.
+// be left out. An instance that is withdrawn in any of these ways is marked as
+// draining before its entry is deleted.
 //
 // # Watching
 //
@@ -24,7 +25,27 @@
 // them and ends with the last.
 //
 // The registry is a hint. A list says who announced itself, not who answers:
-// that is for health checks and for the calls themselves to find out.
+// that is for health checks and for the calls themselves to find out. So an
+// instance leaves the list for one of these reasons only: it was withdrawn,
+// which everybody does by marking the entry as draining first; somebody found
+// that it does not answer and said so with [Registry.Drop]; another one is
+// listed at its address; or it was absent for [QuarantineTime]. Until then one
+// that is absent from the backend is in quarantine: see [Snapshot.Quarantined].
+// A backend that is wiped, or whose leases have all expired, empties no list.
+//
+// # Starting without a backend
+//
+// A new watch whose backend gives no list starts from the last good one of an
+// earlier process, if [WithSnapshots] says where, and else from the list of
+// [WithFallback]. [Snapshot.Source] says which, and the first list of the
+// backend takes its place. The files hold what the backend holds, and no
+// credentials.
+//
+// # Operators
+//
+// An operator may take an instance out of rotation, or change its weight,
+// without touching the instance: see [Override]. The announcing Registry
+// follows what is stored for its instance in a backend that is an [Overrider].
 //
 // # Concurrency
 //

@@ -43,8 +43,9 @@ type Driver interface {
 	// and returns why; Registry then calls it again, and it starts over with a
 	// complete list. An unknown service has an empty list, which is no error.
 	//
-	// Emit returns quickly. It is called by one goroutine at a time and not
-	// after Watch returned. The list belongs to Registry afterwards; what its
+	// Emit holds its caller for up to 100 milliseconds, but not after ctx has
+	// ended: changes that happen meanwhile are to be taken as one. It is called
+	// by one goroutine at a time and not after Watch returned. The list belongs to Registry afterwards; what its
 	// instances refer to must not be changed any more. Calling emit with an
 	// unchanged list confirms that list, and is welcome.
 	Watch(ctx context.Context, service string, emit func(List)) error
@@ -61,6 +62,32 @@ type Reachable interface {
 	// Reachable returns a channel that is closed when the backend becomes
 	// reachable the next time.
 	Reachable() <-chan struct{}
+}
+
+// Scoped is an optional part of a [Driver]: one whose backend is divided into
+// parts that do not see each other.
+type Scoped interface {
+	// Scope names the part that the driver uses, such as "/plinth". It is
+	// constant. Lists that are kept on disk are kept for each scope.
+	Scope() string
+}
+
+// Overrider is an optional part of a [Driver]: one whose backend also holds
+// what an operator wants of an instance.
+type Overrider interface {
+	// WatchOverride calls emit with the stored [Override] of an instance, nil
+	// if there is none: once as soon as that is known, and then after each
+	// change. It blocks until ctx ends or until it can no longer promise that
+	// changes are seen, and returns why; Registry then calls it again.
+	//
+	// Nil means that nobody wants anything any more. A backend that lost its
+	// data has not been told so: the driver then puts the value back that it
+	// saw last.
+	WatchOverride(ctx context.Context, service, id string, emit func(value []byte)) error
+
+	// ClearOverride deletes the override of an instance. It is no error if
+	// there is none.
+	ClearOverride(ctx context.Context, service, id string) error
 }
 
 // Registration is an entry that a [Driver] keeps alive. Update and Withdraw
@@ -85,6 +112,11 @@ type Registration interface {
 	// nil, the entry is not in the backend, except that an entry which by now
 	// belongs to somebody else stays. It ends the keeping alive even if it
 	// returns an error.
+	//
+	// Registry has tried to mark the entry as [Draining] just before, so that
+	// everybody who watches can tell this from a crash. A driver whose watches
+	// may miss a mark that is there for a moment only finds a way to name the
+	// ID in [List.Withdrawn].
 	Withdraw(ctx context.Context) error
 }
 
@@ -97,6 +129,16 @@ type List struct {
 	Revision int64
 	// Skipped are the entries that are not instances.
 	Skipped []Skipped
+	// Withdrawn are IDs of instances that are known to have been withdrawn on
+	// purpose since the list before: their entries were deleted while they were
+	// marked as [Draining]. An instance that is missing and is not among them
+	// is put in quarantine, unless the list before this one showed it as
+	// draining. IDs that nobody knows, or that have been named before, do no
+	// harm; an ID that is in Instances is ignored.
+	Withdrawn []string
+	// Explicit says that whoever is missing was taken out on purpose, as in a
+	// file that a person edits: then nobody is put in quarantine.
+	Explicit bool
 }
 
 // Skipped is an entry of a list that cannot be used.

@@ -151,6 +151,39 @@ func (d *fakeDriver) Watch(ctx context.Context, _ string, emit func(List)) error
 	}
 }
 
+// overridden is a fakeDriver with overrides.
+type overridden struct {
+	*fakeDriver
+	values  chan []byte // each is emitted
+	mu      sync.Mutex
+	refuse  error
+	cleared int
+}
+
+func (d *overridden) WatchOverride(ctx context.Context, _, _ string, emit func([]byte)) error {
+	d.mu.Lock()
+	refuse := d.refuse
+	d.mu.Unlock()
+	if refuse != nil {
+		return refuse
+	}
+	for {
+		select {
+		case value := <-d.values:
+			emit(value)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (d *overridden) ClearOverride(context.Context, string, string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cleared++
+	return d.refuse
+}
+
 // watch returns the latest call of Watch and how many there were.
 func (d *fakeDriver) watch() (*fakeWatch, int) {
 	d.mu.Lock()

@@ -144,6 +144,42 @@ func TestCloneAndEqual(t *testing.T) {
 	}
 }
 
+// What is decoded the short way is what is decoded the long way.
+func TestShortWay(t *testing.T) {
+	tests := []struct {
+		text  string
+		short bool
+	}{
+		{`{"id":"a","service":"s","version":"v","zone":"z","endpoints":{"grpc":"h:1"},"weight":7,"metadata":{"id":"x","y":"{\"[,"},"started":"2026-01-02T03:04:05Z","state":"draining"}`, true},
+		{` { "weight" : null , "id" : "a\\" } `, true},
+		{`{}`, true},
+		{`{"id":"a","shard":1}`, false},
+		{`{"ID":"a"}`, false},
+		{`{"\u0069d":"a"}`, false},
+		{`{"id":"a","id":"b"}`, false},
+		{`{"metadata":{"a":"b"},"x":[{"id":"c"}]}`, false},
+	}
+	for _, tt := range tests {
+		if got := onlyKnown([]byte(tt.text)); got != tt.short {
+			t.Errorf("onlyKnown(%s) = %v", tt.text, got)
+		}
+		var short, long Instance
+		if err := short.UnmarshalJSON([]byte(tt.text)); err != nil {
+			t.Errorf("%s: %v", tt.text, err)
+		}
+		// A field that nobody knows forces the long way.
+		longer := strings.Replace(tt.text, "{", `{"other":0,`, 1)
+		longer = strings.Replace(longer, ",}", "}", 1)
+		if err := long.UnmarshalJSON([]byte(longer)); err != nil {
+			t.Errorf("%s: %v", longer, err)
+		}
+		delete(long.extra, "other")
+		if !short.Equal(long) {
+			t.Errorf("%s:\nshort %+v\nlong  %+v", tt.text, short, long)
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	for _, s := range []string{
 		`{"id":"o-1","service":"orders","endpoints":{"grpc":"10.0.0.1:9000"},"weight":100,"state":"up"}`,

@@ -18,8 +18,10 @@ type Option interface {
 }
 
 type options struct {
-	ttl    time.Duration
-	events func(Event)
+	ttl       time.Duration
+	events    func(Event)
+	snapshots string
+	fallback  map[string][]Instance
 }
 
 type optionFunc func(*options)
@@ -42,6 +44,26 @@ func WithTTL(ttl time.Duration) Option {
 // it, and for the same reason must not call Announce, Withdraw or Close.
 func WithEvents(f func(Event)) Option {
 	return optionFunc(func(o *options) { o.events = f })
+}
+
+// WithSnapshots keeps the last good list of each watched service in a file
+// below dir, and starts from it when the backend gives no list: see
+// [SourceSnapshot]. The default, and empty, is no files. The directory is made
+// when it is first needed; it may be shared by any number of registries and
+// processes. A list is written at most once a second, and in any case every
+// ten minutes; a file that cannot be used is ignored and told as
+// [SnapshotRejected], one that cannot be written as [SnapshotFailed].
+func WithSnapshots(dir string) Option {
+	return optionFunc(func(o *options) { o.snapshots = dir })
+}
+
+// WithFallback sets the lists to start from, by service, when the backend gives
+// no list and there is none on disk: see [SourceFallback]. The default, and
+// nil, is none. The map is copied when the registry is made; zero weights and
+// empty states get their defaults, and an empty Service becomes the key. An
+// instance that is not valid is left out, and shown in [Snapshot.Skipped].
+func WithFallback(lists map[string][]Instance) Option {
+	return optionFunc(func(o *options) { o.fallback = lists })
 }
 
 func newOptions(opts []Option) options {

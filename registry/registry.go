@@ -64,6 +64,9 @@ type Status struct {
 	Since time.Time
 	// TTL is how long an entry outlives its process.
 	TTL time.Duration
+	// Override is what an operator wants of that announcement's instance; nil
+	// if nothing.
+	Override *Override
 	// Err is why that announcement's last attempt failed or its entry was
 	// lost; nil if all is well.
 	Err error
@@ -73,10 +76,12 @@ type Status struct {
 // Open function of a backend; the zero value is not usable.
 type Registry struct {
 	// Immutable.
-	driver Driver
-	ttl    time.Duration
-	events func(Event)
-	made   time.Time
+	driver   Driver
+	ttl      time.Duration
+	events   func(Event)
+	disk     *disk           // nil if lists are not kept on disk
+	fallback map[string]List // by service
+	made     time.Time
 
 	wg    sync.WaitGroup // the goroutines of announcements and watches
 	close func() error
@@ -97,6 +102,8 @@ func New(driver Driver, opts ...Option) *Registry {
 		driver:        driver,
 		ttl:           o.ttl,
 		events:        o.events,
+		disk:          newDisk(o.snapshots, driver),
+		fallback:      fallbackLists(o.fallback),
 		made:          time.Now(),
 		announcements: make(map[string]*announcement),
 		watches:       make(map[string]*watch),
@@ -118,7 +125,8 @@ func (r *Registry) Kind() string { return r.driver.Kind() }
 // Announcing an ID again updates the instance, to mark it [Draining] for
 // example, and returns once the first attempt to do so has ended. The context
 // of an update only bounds that wait: how long the instance stays announced is
-// still a matter of the first call's context.
+// still a matter of the first call's context. What an operator wants of the
+// instance, see [Override], is merged into what is written.
 //
 // A Weight of zero becomes [DefaultWeight], an empty State becomes [Up]. The
 // error is not nil only if the instance is not valid, or announced already for
@@ -175,8 +183,10 @@ func (r *Registry) offer(ctx context.Context, inst Instance) (*announcement, uin
 	}
 }
 
-// Withdraw ends the announcement of the given ID: it removes the entry from
-// the backend and returns when that is done. It returns an error if that
+// Withdraw ends the announcement of the given ID: it marks the entry as
+// [Draining], by which everybody who watches knows that this is no crash,
+// removes it from the backend and returns when that is done. An operator's
+// override of the instance is deleted with it. It returns an error if that
 // failed, in which case the entry expires after the TTL, or if ctx ended
 // first, in which case the withdrawal goes on for at most [OperationTimeout].
 // An ID that is not announced is withdrawn already: the error is nil.

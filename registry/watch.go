@@ -2,12 +2,8 @@ package registry
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
-	"slices"
-	"strings"
-	"sync"
 	"time"
 )
 
@@ -26,33 +22,39 @@ type Snapshot struct {
 	At time.Time
 	// Skipped are the entries that are not instances, sorted by key.
 	Skipped []Skipped
+	// Source says where the list comes from; empty while there is none.
+	Source Source
+	// Quarantined says which of the Instances the backend no longer lists
+	// although nobody withdrew them, and since when they are absent, by ID; nil
+	// if there are none. They may be called for as long as they answer: say so
+	// with [Registry.Drop] when one does not.
+	Quarantined map[string]time.Time
 }
 
-// watch is one watch of the backend, shared by all watchers of a service. Its
-// goroutine, run, is the only one that changes the view.
-type watch struct {
-	// Immutable.
-	registry *Registry
-	service  string
-	cancel   context.CancelFunc
-	done     chan struct{} // closed when run has ended
+// Source says where a list comes from.
+type Source string
 
-	watchers int // guarded by registry.mu
+const (
+	// SourceRegistry is a list that the backend gave.
+	SourceRegistry Source = "registry"
+	// SourceSnapshot is the last good list of an earlier process, from the file
+	// of [WithSnapshots]. Its At is when that was known to be right, at most
+	// [MaxSnapshotAge] ago. It is shown when the backend's first answer is an
+	// error or takes longer than 500 milliseconds, until the backend gives a
+	// list; those that are not in that one are in quarantine then.
+	SourceSnapshot Source = "snapshot"
+	// SourceFallback is a list of [WithFallback], for lack of anything better.
+	// Its At is zero.
+	SourceFallback Source = "fallback"
+)
 
-	// Owned by run.
-	failed time.Time // since when there is no good list; zero while there is
-
-	mu      sync.Mutex
-	view    view
-	changed chan struct{} // closed and replaced when view.version changes
-}
-
-// view is what watchers are shown.
-type view struct {
-	snapshot Snapshot
-	err      error
-	version  uint64 // 0: nothing to show yet
-}
+const (
+	// QuarantineTime is how long an instance that the backend no longer lists
+	// may be called, if it answers. It is not counted while the backend fails.
+	QuarantineTime = 15 * time.Minute
+	// MaxSnapshotAge is how old a list on disk may be to start from it.
+	MaxSnapshotAge = 24 * time.Hour
+)
 
 // Watch returns an iterator over the lists of a service: the current one as
 // soon as it is known, and then one after each change. A consumer that takes
@@ -94,6 +96,32 @@ func (r *Registry) Watch(ctx context.Context, service string) iter.Seq2[Snapshot
 	}
 }
 
+// Drop says that an instance in quarantine does not answer, and why: it leaves
+// the list of its service at once. It has no effect on an instance that the
+// backend lists, and on one that is not known, so it may be called for any.
+func (r *Registry) Drop(service, id string, reason error) {
+	if w := r.watched(service); w != nil {
+		w.drop(id, reason)
+	}
+}
+
+// Current returns the latest list of a service that is being watched, without
+// waiting; ok is false if nobody watches it or there is no list yet. Its At is
+// now while the backend is well, so that its age is that of the last good list
+// and not that of the last change.
+func (r *Registry) Current(service string) (snapshot Snapshot, ok bool) {
+	if w := r.watched(service); w != nil {
+		return w.current()
+	}
+	return Snapshot{}, false
+}
+
+func (r *Registry) watched(service string) *watch {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.watches[service]
+}
+
 // join returns the watch of the service, making one for the first watcher.
 func (r *Registry) join(service string) (*watch, error) {
 	if err := validName(service); err != nil {
@@ -106,17 +134,8 @@ func (r *Registry) join(service string) (*watch, error) {
 	}
 	w, ok := r.watches[service]
 	if !ok {
-		ctx, cancel := context.WithCancel(context.Background())
-		w = &watch{
-			registry: r,
-			service:  service,
-			cancel:   cancel,
-			done:     make(chan struct{}),
-			view:     view{snapshot: Snapshot{Service: service}},
-			changed:  make(chan struct{}),
-		}
+		w = r.startWatch(service)
 		r.watches[service] = w
-		r.wg.Go(func() { w.run(ctx) })
 	}
 	w.watchers++
 	return w, nil
@@ -131,96 +150,4 @@ func (r *Registry) leave(w *watch) {
 		delete(r.watches, w.service)
 		w.cancel()
 	}
-}
-
-func (w *watch) load() (view, <-chan struct{}) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.view, w.changed
-}
-
-func (w *watch) run(ctx context.Context) {
-	defer close(w.done)
-	defer w.cancel()
-	failures := 0
-	for {
-		reachable := w.registry.reachable()
-		began := time.Now()
-		err := w.registry.driver.Watch(ctx, w.service, w.emit)
-		if ctx.Err() != nil {
-			return
-		}
-		if err == nil {
-			err = errors.New("the backend ended the watch")
-		}
-		// A watch that lists and breaks at once is not a healthy one.
-		if time.Since(began) > retryMax {
-			failures = 0
-		}
-		w.fail(fmt.Errorf("watch service %s: %w", w.service, err))
-		if pause(ctx, failures, reachable, nil, nil) {
-			failures = 0
-		} else {
-			failures++
-		}
-		if ctx.Err() != nil {
-			return
-		}
-	}
-}
-
-// emit takes a good list from the driver.
-func (w *watch) emit(list List) {
-	slices.SortFunc(list.Instances, func(a, b Instance) int { return strings.Compare(a.ID, b.ID) })
-	slices.SortFunc(list.Skipped, func(a, b Skipped) int { return strings.Compare(a.Key, b.Key) })
-	now := time.Now()
-	next := Snapshot{Service: w.service, Instances: list.Instances, Revision: list.Revision, At: now, Skipped: list.Skipped}
-
-	w.mu.Lock()
-	last := w.view
-	if last.version > 0 && last.err == nil && sameContent(last.snapshot, next) {
-		// Nothing that a watcher must be woken for, but the list is confirmed.
-		w.view.snapshot.At, w.view.snapshot.Revision = next.At, next.Revision
-		w.mu.Unlock()
-		return
-	}
-	w.publishLocked(next, nil)
-	w.mu.Unlock()
-
-	if !w.failed.IsZero() {
-		w.registry.events(WatchRecovered{Service: w.service, Instances: len(next.Instances), Outage: now.Sub(w.failed)})
-		w.failed = time.Time{}
-	}
-	for _, s := range next.Skipped {
-		if !slices.ContainsFunc(last.snapshot.Skipped, s.same) {
-			w.registry.events(EntrySkipped{Service: w.service, Key: s.Key, Err: s.Err})
-		}
-	}
-}
-
-// fail shows an error beside the last good list.
-func (w *watch) fail(err error) {
-	w.mu.Lock()
-	last := w.view.snapshot
-	w.publishLocked(last, err)
-	w.mu.Unlock()
-
-	if w.failed.IsZero() {
-		w.failed = time.Now()
-		w.registry.events(WatchFailed{Service: w.service, Err: err, Confirmed: last.At})
-	}
-}
-
-func (w *watch) publishLocked(s Snapshot, err error) {
-	w.view = view{snapshot: s, err: err, version: w.view.version + 1}
-	close(w.changed)
-	w.changed = make(chan struct{})
-}
-
-func sameContent(a, b Snapshot) bool {
-	return slices.EqualFunc(a.Instances, b.Instances, Instance.Equal) && slices.EqualFunc(a.Skipped, b.Skipped, Skipped.same)
-}
-
-func (s Skipped) same(other Skipped) bool {
-	return s.Key == other.Key && s.Err.Error() == other.Err.Error()
 }

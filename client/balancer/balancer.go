@@ -1,6 +1,6 @@
 // Package balancer chooses the instance that an attempt is sent to. It is the
 // pure part of balancing: records of endpoints, and policies that pick one of
-// them; no transport, no goroutine, no clock.
+// them; no transport, no goroutine, no clock. Time is passed in.
 //
 // Guarantees:
 //   - What is known of an endpoint is keyed by its address and survives every
@@ -8,6 +8,8 @@
 //     look new.
 //   - Everything may be used concurrently. A pick takes no lock and allocates
 //     nothing.
+//   - An instance that has just started gets its share bit by bit: see
+//     [SlowStart].
 //   - A policy never forces a pick that its rule would not make ("this one was
 //     not picked for a second"): with many clients of low rate that inverts the
 //     choice.
@@ -39,6 +41,7 @@ const (
 // Endpoint is what a client knows of one address. It is made by [Set.Update].
 type Endpoint struct {
 	addr string
+	warm warmUp
 
 	weight   atomic.Int64
 	inFlight atomic.Int64
@@ -110,12 +113,16 @@ type Member struct {
 	// Weight is the endpoint's share relative to the others; 0 or less means
 	// [DefaultWeight].
 	Weight int
+	// Started is when the instance at the address says that it started; zero
+	// means long ago. See [SlowStart].
+	Started time.Time
 }
 
 // Set keeps the records of the endpoints of one service. The zero Set is empty
 // and ready to use.
 type Set struct {
 	mu        sync.Mutex
+	epoch     time.Time // of the first update, what times are counted from
 	endpoints map[string]*Endpoint
 }
 
@@ -124,11 +131,15 @@ type Set struct {
 // record; an address that is given twice yields the same endpoint twice, with
 // the weight given last. The record of an address that is gone is forgotten
 // here; attempts that are still in flight on it end on the old record.
-func (s *Set) Update(members []Member) []*Endpoint {
+func (s *Set) Update(now time.Time, members []Member) []*Endpoint {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.epoch.IsZero() {
+		s.epoch = now
+	}
 	next := make(map[string]*Endpoint, len(members))
 	list := make([]*Endpoint, 0, len(members))
+	settled := false // somebody is there who is not warming up
 	for _, m := range members {
 		e := next[m.Addr]
 		if e == nil {
@@ -136,14 +147,21 @@ func (s *Set) Update(members []Member) []*Endpoint {
 		}
 		if e == nil {
 			e = &Endpoint{addr: m.Addr}
+			e.warm.epoch = s.epoch
 		}
 		weight := m.Weight
 		if weight <= 0 {
 			weight = DefaultWeight
 		}
 		e.weight.Store(int64(weight))
+		if e.warm.see(now, m.Started) >= SlowStart {
+			settled = true
+		}
 		next[m.Addr] = e
 		list = append(list, e)
+	}
+	for _, e := range list {
+		e.warm.apply(settled)
 	}
 	s.endpoints = next
 	return list

@@ -7,12 +7,14 @@ import (
 	"plinth.internal/client/balancer"
 )
 
+var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+
 func TestSetKeepsRecordsByAddress(t *testing.T) {
 	var set balancer.Set
-	first := set.Update([]balancer.Member{{Addr: "a"}, {Addr: "b", Weight: 50}})
+	first := set.Update(noon, []balancer.Member{{Addr: "a"}, {Addr: "b", Weight: 50}})
 	first[0].Begin()
 
-	second := set.Update([]balancer.Member{{Addr: "c"}, {Addr: "a", Weight: 7}, {Addr: "a", Weight: 9}})
+	second := set.Update(noon, []balancer.Member{{Addr: "c"}, {Addr: "a", Weight: 7}, {Addr: "a", Weight: 9}})
 	if second[1] != first[0] || second[2] != first[0] {
 		t.Fatal("the record of a was not kept")
 	}
@@ -26,7 +28,7 @@ func TestSetKeepsRecordsByAddress(t *testing.T) {
 		t.Errorf("c has weight %d, want the default", got)
 	}
 
-	third := set.Update([]balancer.Member{{Addr: "b"}})
+	third := set.Update(noon, []balancer.Member{{Addr: "b"}})
 	if third[0] == first[1] {
 		t.Error("the record of b outlived an update without b")
 	}
@@ -36,7 +38,7 @@ func TestSetKeepsRecordsByAddress(t *testing.T) {
 }
 
 func TestEndpointStats(t *testing.T) {
-	e := new(balancer.Set).Update([]balancer.Member{{Addr: "a"}})[0]
+	e := new(balancer.Set).Update(noon, []balancer.Member{{Addr: "a"}})[0]
 	steps := []struct {
 		outcome balancer.Outcome
 		latency time.Duration

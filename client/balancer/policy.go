@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync/atomic"
+	"time"
 )
 
 // The names of the policies, for [New].
@@ -20,9 +21,9 @@ type Policy interface {
 	// Pick returns the index in candidates of the endpoint that the next
 	// attempt goes to, -1 if there are no candidates. An endpoint in exclude
 	// (those that already failed in this call; few) is picked only if there is
-	// no other. Pick must not block, must not keep the slices, and is called
-	// concurrently.
-	Pick(candidates, exclude []*Endpoint) int
+	// no other. Now decides how warm an endpoint is. Pick must not block, must
+	// not keep the slices, and is called concurrently.
+	Pick(now time.Time, candidates, exclude []*Endpoint) int
 }
 
 // New returns the policy of that name, with state of its own. An unknown name
@@ -49,7 +50,18 @@ type LeastRequest struct {
 }
 
 // Pick implements [Policy].
-func (p *LeastRequest) Pick(candidates, exclude []*Endpoint) int {
+func (p *LeastRequest) Pick(now time.Time, candidates, exclude []*Endpoint) int {
+	i := p.pick(candidates, exclude)
+	if i < 0 || candidates[i].admits(now, p.rand) {
+		return i
+	}
+	if other, ok := p.draw(candidates, func(e *Endpoint) bool { return e.warming(now) || slices.Contains(exclude, e) }); ok {
+		return other
+	}
+	return i // they all warm up: nobody can take its share
+}
+
+func (p *LeastRequest) pick(candidates, exclude []*Endpoint) int {
 	n := len(candidates)
 	switch n {
 	case 0:
@@ -58,7 +70,7 @@ func (p *LeastRequest) Pick(candidates, exclude []*Endpoint) int {
 		return 0
 	}
 	if len(exclude) > 0 {
-		if i, ok := p.pickOther(candidates, exclude); ok {
+		if i, ok := p.draw(candidates, func(e *Endpoint) bool { return slices.Contains(exclude, e) }); ok {
 			return i
 		}
 	}
@@ -71,13 +83,14 @@ func (p *LeastRequest) Pick(candidates, exclude []*Endpoint) int {
 	return p.better(candidates, i, j)
 }
 
-// pickOther picks among the candidates that are not excluded; false if there
-// are none. It walks the list, which only a retry pays for.
-func (p *LeastRequest) pickOther(candidates, exclude []*Endpoint) (int, bool) {
+// draw picks among the candidates that are not to be skipped; false if there
+// are none. It walks the list, which only a retry pays for, and a pick that a
+// warming endpoint passes on.
+func (p *LeastRequest) draw(candidates []*Endpoint, skip func(*Endpoint) bool) (int, bool) {
 	var drawn [2]int // a sample of two, drawn by reservoir sampling
 	seen := 0
 	for i, c := range candidates {
-		if slices.Contains(exclude, c) {
+		if skip(c) {
 			continue
 		}
 		seen++
@@ -118,9 +131,12 @@ func (p *LeastRequest) better(candidates []*Endpoint, i, j int) int {
 	return j
 }
 
-func (p *LeastRequest) rand() uint64 {
-	if p.Rand != nil {
-		return p.Rand()
+func (p *LeastRequest) rand() uint64 { return random(p.Rand) }
+
+// random takes bits from a source of one's own, else from the runtime's.
+func random(source func() uint64) uint64 {
+	if source != nil {
+		return source()
 	}
 	return rand.Uint64()
 }
@@ -131,6 +147,9 @@ func scale(bits uint32, n int) int { return int(uint64(bits) * uint64(n) >> 32) 
 // RoundRobin picks one endpoint after the other, without regard to weights and
 // load. Use [NewRoundRobin].
 type RoundRobin struct {
+	// Rand is as in [LeastRequest]; only a slow start leaves things to chance.
+	Rand func() uint64
+
 	next atomic.Uint64
 }
 
@@ -143,15 +162,31 @@ func NewRoundRobin() *RoundRobin {
 }
 
 // Pick implements [Policy].
-func (p *RoundRobin) Pick(candidates, exclude []*Endpoint) int {
+func (p *RoundRobin) Pick(now time.Time, candidates, exclude []*Endpoint) int {
 	n := uint64(len(candidates))
 	if n == 0 {
 		return -1
 	}
 	first := p.next.Add(1) % n
+	i := after(candidates, first, func(e *Endpoint) bool { return slices.Contains(exclude, e) })
+	if candidates[i].admits(now, func() uint64 { return random(p.Rand) }) {
+		return i
+	}
+	// Whoever comes next, so that the share goes to all the others in turn.
+	j := after(candidates, p.next.Add(1)%n, func(e *Endpoint) bool { return e.warming(now) || slices.Contains(exclude, e) })
+	if candidates[j].warming(now) || slices.Contains(exclude, candidates[j]) {
+		return i // they all warm up: nobody can take its share
+	}
+	return j
+}
+
+// after is the first candidate from a place on that is not to be skipped, the
+// one at the place if all are.
+func after(candidates []*Endpoint, first uint64, skip func(*Endpoint) bool) int {
+	n := uint64(len(candidates))
 	for k := range n {
 		i := int((first + k) % n)
-		if !slices.Contains(exclude, candidates[i]) {
+		if !skip(candidates[i]) {
 			return i
 		}
 	}

@@ -8,12 +8,14 @@ import (
 	"time"
 )
 
+var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+
 func endpoints(n int) []*Endpoint {
 	members := make([]Member, n)
 	for i := range members {
 		members[i].Addr = "10.0.0." + strconv.Itoa(i) + ":9000"
 	}
-	return new(Set).Update(members)
+	return new(Set).Update(noon, members)
 }
 
 func seeded(seed uint64) func() uint64 {
@@ -42,7 +44,7 @@ func TestPickFew(t *testing.T) {
 			t.Run(tt.name, func(t *testing.T) {
 				got := map[int]bool{}
 				for range 300 {
-					got[p.Pick(tt.candidates, tt.exclude)] = true
+					got[p.Pick(noon, tt.candidates, tt.exclude)] = true
 				}
 				for i := range got {
 					if !tt.want[i] {
@@ -62,14 +64,14 @@ func TestLeastRequestPrefersFewerInFlight(t *testing.T) {
 	p := &LeastRequest{Rand: seeded(1)}
 	two[0].Begin()
 	for range 100 {
-		if got := p.Pick(two, nil); got != 1 {
+		if got := p.Pick(noon, two, nil); got != 1 {
 			t.Fatalf("picked %d, which has more in flight", got)
 		}
 	}
 	two[0].End(Succeeded, time.Millisecond)
 	counts := [2]int{}
 	for range 1000 {
-		counts[p.Pick(two, nil)]++
+		counts[p.Pick(noon, two, nil)]++
 	}
 	if counts[0] < 400 || counts[1] < 400 {
 		t.Errorf("ties were broken %v, want about even", counts)
@@ -77,13 +79,13 @@ func TestLeastRequestPrefersFewerInFlight(t *testing.T) {
 }
 
 func TestLeastRequestWeights(t *testing.T) {
-	two := new(Set).Update([]Member{{Addr: "a", Weight: 300}, {Addr: "b", Weight: 100}})
+	two := new(Set).Update(noon, []Member{{Addr: "a", Weight: 300}, {Addr: "b", Weight: 100}})
 	p := &LeastRequest{Rand: seeded(7)}
 
 	t.Run("idle", func(t *testing.T) {
 		heavy := 0
 		for range 4000 {
-			if p.Pick(two, nil) == 0 {
+			if p.Pick(noon, two, nil) == 0 {
 				heavy++
 			}
 		}
@@ -93,7 +95,7 @@ func TestLeastRequestWeights(t *testing.T) {
 	})
 	t.Run("busy", func(t *testing.T) {
 		for range 100 { // nothing ends
-			two[p.Pick(two, nil)].Begin()
+			two[p.Pick(noon, two, nil)].Begin()
 		}
 		if got := two[0].Stats().InFlight; got < 70 || got > 80 {
 			t.Errorf("%d of 100 are in flight on the endpoint with three quarters of the weight", got)
@@ -106,7 +108,7 @@ func TestRetryDrawIsEven(t *testing.T) {
 	p := &LeastRequest{Rand: seeded(3)}
 	counts := make([]int, len(all))
 	for range 4000 {
-		counts[p.Pick(all, all[2:3])]++
+		counts[p.Pick(noon, all, all[2:3])]++
 	}
 	for i, n := range counts {
 		if i == 2 {
@@ -124,7 +126,7 @@ func TestRoundRobinIsEven(t *testing.T) {
 	p := NewRoundRobin()
 	counts := make([]int, len(all))
 	for range 70 {
-		counts[p.Pick(all, nil)]++
+		counts[p.Pick(noon, all, nil)]++
 	}
 	for i, n := range counts {
 		if n != 10 {
@@ -178,7 +180,7 @@ func simulate(p Policy, seed uint64) float64 {
 			e := heap.Pop(&ends).(event)
 			all[e.on].End(Succeeded, e.at-e.start)
 		}
-		on := p.Pick(all, nil)
+		on := p.Pick(noon, all, nil)
 		all[on].Begin()
 		mean := 5 * time.Millisecond
 		if on == 0 {
@@ -206,7 +208,7 @@ func TestSimulationSlowEndpoint(t *testing.T) {
 func TestPickDoesNotAllocate(t *testing.T) {
 	all := endpoints(10)
 	for _, p := range []Policy{&LeastRequest{}, NewRoundRobin()} {
-		if got := testing.AllocsPerRun(100, func() { p.Pick(all, all[:1]) }); got != 0 {
+		if got := testing.AllocsPerRun(100, func() { p.Pick(noon, all, all[:1]) }); got != 0 {
 			t.Errorf("%T allocates %.0f times a pick", p, got)
 		}
 	}
@@ -224,7 +226,7 @@ func BenchmarkPick(b *testing.B) {
 				b.ReportAllocs()
 				b.RunParallel(func(pb *testing.PB) {
 					for pb.Next() {
-						e := all[p.Pick(all, nil)]
+						e := all[p.Pick(noon, all, nil)]
 						e.Begin()
 						e.End(Succeeded, time.Millisecond)
 					}

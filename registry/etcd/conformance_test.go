@@ -21,13 +21,11 @@ func TestConformance(t *testing.T) {
 			},
 			Put: func(t *testing.T, service, id string, value []byte) {
 				t.Helper()
-				key, op := DefaultNamespace+"/services/"+service+"/"+id, clientv3.Op{}
-				if op = clientv3.OpPut(key, string(value)); value == nil {
-					op = clientv3.OpDelete(key)
-				}
-				if _, err := other.Do(t.Context(), op); err != nil {
-					t.Fatal(err)
-				}
+				write(t, other, instanceKey(DefaultNamespace, service, id), value)
+			},
+			Override: func(t *testing.T, service, id string, value []byte) {
+				t.Helper()
+				write(t, other, overrideKey(DefaultNamespace, service, id), value)
 			},
 			Outage: func(*testing.T) func() {
 				s.stop()
@@ -35,4 +33,16 @@ func TestConformance(t *testing.T) {
 			},
 		}
 	})
+}
+
+// write puts a key, or deletes it if the value is nil.
+func write(t *testing.T, client *clientv3.Client, key string, value []byte) {
+	t.Helper()
+	op := clientv3.OpPut(key, string(value))
+	if value == nil {
+		op = clientv3.OpDelete(key)
+	}
+	if _, err := client.Do(t.Context(), op); err != nil {
+		t.Fatal(err)
+	}
 }

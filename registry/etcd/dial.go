@@ -20,8 +20,9 @@ const (
 	// connectTimeout is the time an attempt to connect may take.
 	connectTimeout = 3 * time.Second
 	// keepaliveTime and keepaliveTimeout find a connection that is open but
-	// carries nothing, which TCP alone would notice after many minutes.
-	keepaliveTime    = 5 * time.Second
+	// carries nothing, which TCP alone would notice after many minutes. Grpc
+	// knows no shorter time.
+	keepaliveTime    = 10 * time.Second
 	keepaliveTimeout = 3 * time.Second
 )
 
@@ -37,6 +38,16 @@ type Config struct {
 	// TLS is the configuration for endpoints that are not http URLs; nil means
 	// no TLS, except for https URLs, which then use the system's roots.
 	TLS *tls.Config
+	// CAFile, CertFile and KeyFile are PEM files, and turn on TLS for all
+	// endpoints: the roots that the members' certificates are checked against,
+	// and the certificate and key that the client shows. Without CAFile the
+	// system's roots are used, without the others the client shows nothing.
+	// They are read for each new connection, so that a renewed certificate
+	// needs no restart; while a file cannot be read, what it had last is used.
+	// They exclude TLS.
+	CAFile   string
+	CertFile string
+	KeyFile  string
 }
 
 // Dial returns a client for the registry and for other uses. It never blocks:
@@ -54,6 +65,10 @@ func Dial(cfg Config) (*clientv3.Client, error) {
 	if cfg.Username != "" && cfg.Password == "" {
 		return nil, fmt.Errorf("dial etcd: no password for user %q", cfg.Username)
 	}
+	files, err := newFileCredentials(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("dial etcd: %w", err)
+	}
 	connect := grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout}
 	connect.Backoff.BaseDelay = 100 * time.Millisecond
 	connect.Backoff.MaxDelay = reconnectMax
@@ -64,6 +79,9 @@ func Dial(cfg Config) (*clientv3.Client, error) {
 		DialKeepAliveTimeout: keepaliveTimeout,
 		DialOptions:          []grpc.DialOption{grpc.WithConnectParams(connect)},
 		Logger:               zap.NewNop(),
+	}
+	if files != nil {
+		config.DialOptions = append(config.DialOptions, grpc.WithTransportCredentials(files))
 	}
 	if cfg.Username != "" {
 		// With a user, clientv3.New logs in before it returns, and fails while

@@ -1,5 +1,8 @@
 // Package etcd is the registry on etcd.
 //
+// Its keys, the permissions they need and what happens in which fault are in
+// docs/etcd.md.
+//
 // An instance is the key <namespace>/services/<service>/<instance-id> with a
 // JSON value, under a lease of its own: when the process dies, the key goes
 // with the lease. The lease is renewed every third of its TTL, and the key is
@@ -11,6 +14,11 @@
 // compacted, or the cluster is another one than before, the list is read
 // again; it is read again about every minute in any case. An entry that cannot
 // be understood is skipped, and the others are not affected.
+//
+// What an operator wants of an instance is the key
+// <namespace>/operator/<service>/<instance-id>, which has no lease. The
+// instance watches it, deletes it when it is withdrawn, and puts it back into
+// an etcd that has lost its data.
 //
 // Every operation has a deadline of three seconds, and fails at once while
 // there is no connection; a connection that comes back is used at once. So

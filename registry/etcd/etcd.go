@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"plinth.internal/registry"
@@ -30,23 +31,35 @@ func Open(client *clientv3.Client, opts ...Option) *registry.Registry {
 // driver is etcd as registry.Driver sees it.
 type driver struct {
 	// Immutable.
-	client *clientv3.Client
-	prefix string          // of the keys of all services, ends with a slash
-	ctx    context.Context // ends with Close
-	cancel context.CancelFunc
+	client    *clientv3.Client
+	namespace string
+	ctx       context.Context // ends with Close
+	cancel    context.CancelFunc
 
 	link *link
 	wg   sync.WaitGroup // goroutines that live until ctx ends or earlier
+
+	mu        sync.Mutex
+	overrides map[string]override // by key; those that were there when last seen
 }
 
 func newDriver(client *clientv3.Client, namespace string) *driver {
 	ctx, cancel := context.WithCancel(context.Background())
-	d := &driver{client: client, prefix: namespace + "/services/", ctx: ctx, cancel: cancel, link: newLink()}
+	d := &driver{
+		client:    client,
+		namespace: namespace,
+		ctx:       ctx,
+		cancel:    cancel,
+		link:      newLink(),
+		overrides: make(map[string]override),
+	}
 	d.wg.Go(func() { d.link.follow(ctx, client.ActiveConnection()) })
 	return d
 }
 
 func (d *driver) Kind() string { return "etcd" }
+
+func (d *driver) Scope() string { return d.namespace }
 
 func (d *driver) Close() error {
 	d.cancel()
@@ -78,7 +91,14 @@ func (d *driver) op(ctx context.Context, timeout time.Duration) (context.Context
 // explain says what an error of an operation means; nil stays nil. It must be
 // called before the operation's context is cancelled.
 func (d *driver) explain(ctx context.Context, err error) error {
-	if err == nil || ctx.Err() == nil {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, rpctypes.ErrNoSpace):
+		return fmt.Errorf("etcd has no space left, compact and defragment it and then disarm its alarm: %w", err)
+	case errors.Is(err, rpctypes.ErrPermissionDenied):
+		return fmt.Errorf("etcd does not allow that to user %q, grant its role what docs/etcd.md lists: %w", d.client.Username, err)
+	case ctx.Err() == nil:
 		return err
 	}
 	switch cause := context.Cause(ctx); {

@@ -292,17 +292,8 @@ func TestWatchSurvivesCompaction(t *testing.T) {
 
 func TestAuthentication(t *testing.T) {
 	s := newServer(t)
-	root := s.dial(Config{})
 	ctx := t.Context()
-	for _, step := range []func() error{
-		func() error { _, err := root.UserAdd(ctx, "root", "secret"); return err },
-		func() error { _, err := root.UserGrantRole(ctx, "root", "root"); return err },
-		func() error { _, err := root.AuthEnable(ctx); return err },
-	} {
-		if err := step(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	enableAuth(t, s.dial(Config{}))
 	s.stop() // Dial must not need it
 	client := s.dial(Config{Username: "root", Password: "secret"})
 	wrong := s.dial(Config{Username: "root", Password: "guess"})

@@ -20,13 +20,14 @@ type server struct {
 	t       *testing.T
 	dir     string
 	addr    string
+	opts    []embedded.Option
 	running *embedded.Server
 }
 
 // newServer starts an etcd; it is closed at the end of the test.
-func newServer(t *testing.T) *server {
+func newServer(t *testing.T, opts ...embedded.Option) *server {
 	t.Helper()
-	s := &server{t: t, dir: t.TempDir()}
+	s := &server{t: t, dir: t.TempDir(), opts: opts}
 	s.start()
 	t.Cleanup(s.stop)
 	return s
@@ -34,7 +35,7 @@ func newServer(t *testing.T) *server {
 
 func (s *server) start() {
 	s.t.Helper()
-	running, err := embedded.Start(s.dir, embedded.WithClientAddr(s.addr))
+	running, err := embedded.Start(s.dir, append(s.opts, embedded.WithClientAddr(s.addr))...)
 	if err != nil {
 		s.t.Fatal(err)
 	}

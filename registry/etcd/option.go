@@ -1,10 +1,6 @@
 package etcd
 
-import (
-	"strings"
-
-	"plinth.internal/registry"
-)
+import "plinth.internal/registry"
 
 // DefaultNamespace is the key prefix of all of Plinth's keys.
 const DefaultNamespace = "/plinth"
@@ -41,9 +37,6 @@ func newOptions(opts []Option) options {
 	for _, opt := range opts {
 		opt.apply(&o)
 	}
-	if o.namespace == "" {
-		o.namespace = DefaultNamespace
-	}
-	o.namespace = strings.TrimRight(o.namespace, "/")
+	o.namespace = cleanNamespace(o.namespace)
 	return o
 }

@@ -60,7 +60,7 @@ func (d *driver) Register(ctx context.Context, inst registry.Instance, ttl time.
 	if err != nil {
 		return nil, fmt.Errorf("grant lease: %w", d.explain(ctx, err))
 	}
-	key := d.prefix + inst.Service + "/" + inst.ID
+	key := instanceKey(d.namespace, inst.Service, inst.ID)
 	put, err := d.client.Put(ctx, key, string(value), clientv3.WithLease(lease.ID))
 	if err != nil {
 		err = fmt.Errorf("put %s: %w", key, d.explain(ctx, err))
@@ -176,7 +176,8 @@ func (r *registration) keep(ctx context.Context, expires time.Time) {
 	r.mu.Lock()
 	changes := r.driver.follow(ctx, r.key, clientv3.WithRev(r.revision+1))
 	r.mu.Unlock()
-	renew := time.NewTimer(r.ttl / 3)
+	// Spread, because those that were put back together would renew together.
+	renew := time.NewTimer(backoff.Around(r.ttl/3, 0.1))
 	defer renew.Stop()
 	verify := time.NewTimer(backoff.Around(verifyEvery, 0.2))
 	defer verify.Stop()
@@ -198,7 +199,7 @@ func (r *registration) keep(ctx context.Context, expires time.Time) {
 			if expires, err = r.renew(ctx, expires); err != nil {
 				renew.Reset(backoff.Around(hurry/2, 0.5))
 			} else {
-				renew.Reset(r.ttl / 3)
+				renew.Reset(backoff.Around(r.ttl/3, 0.1))
 			}
 		case <-verify.C:
 			var revision int64

@@ -52,7 +52,7 @@ func ids(v *serviceView) string {
 
 func TestServiceView(t *testing.T) {
 	v := &serviceView{service: "orders", prefix: "/plinth/services/orders/"}
-	if err := v.replace(listed(1, 10, kv("a", 5), kv("b", 10))); err != nil {
+	if err := v.replace(t.Context(), listed(1, 10, kv("a", 5), kv("b", 10))); err != nil {
 		t.Fatal(err)
 	}
 	v.apply(changed(put("c", 11), del("a", 12)))
@@ -60,7 +60,7 @@ func TestServiceView(t *testing.T) {
 		t.Errorf("after changes: %s at %d, want b c at 12", got, v.snapshot().Revision)
 	}
 	// A list overtakes changes that are still on their way.
-	if err := v.replace(listed(1, 20, kv("b", 10))); err != nil {
+	if err := v.replace(t.Context(), listed(1, 20, kv("b", 10))); err != nil {
 		t.Fatal(err)
 	}
 	v.apply(changed(put("c", 15), del("b", 20)))
@@ -76,7 +76,7 @@ func TestServiceView(t *testing.T) {
 		"another cluster":   listed(2, 30),
 		"went back in time": listed(1, 20),
 	} {
-		if err := v.replace(other); err == nil || !strings.Contains(err.Error(), name) {
+		if err := v.replace(t.Context(), other); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("replace = %v, want %q", err, name)
 		}
 	}
@@ -117,16 +117,17 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
 func TestLink(t *testing.T) {
 	l := newLink()
-	isClosed := func(c <-chan struct{}) bool {
-		select {
-		case <-c:
-			return true
-		default:
-			return false
-		}
-	}
 	up, broken := l.whenUp(), l.whenBroken()
 	l.set(connectivity.Connecting)
 	if isClosed(up) || isClosed(broken) {

@@ -7,33 +7,48 @@ import (
 	"strings"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"plinth.internal/internal/backoff"
-	"plinth.internal/registry"
 )
 
-// relistEvery is how often, give or take half of it, a list is read again
-// although the watch says that nothing has changed.
-const relistEvery = time.Minute
+const (
+	// relistEvery is how often, give or take half of it, a list is read again
+	// although the watch says that nothing has changed.
+	relistEvery = time.Minute
+	// backlog is how many changes may wait while a list is being taken. More
+	// wait in etcd's client.
+	backlog = 256
+)
 
-// Watch lists the service and follows its changes until the stream of changes
-// can no longer be trusted.
-func (d *driver) Watch(ctx context.Context, service string, emit func(registry.List)) error {
+// mirror is what observe keeps equal to a range of keys.
+type mirror interface {
+	// replace takes what was read. It returns an error if that is not the
+	// continuation of what was there before.
+	replace(ctx context.Context, response *clientv3.GetResponse) error
+	// apply takes changes, in order.
+	apply(response clientv3.WatchResponse)
+	// emit shows what there is now. It may take its time.
+	emit()
+	// at is the revision that the mirror has got to.
+	at() int64
+}
+
+// observe reads a range of keys and follows its changes until the stream of
+// changes can no longer be trusted.
+func (d *driver) observe(ctx context.Context, key string, m mirror, opts ...clientv3.OpOption) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	v := &serviceView{service: service, prefix: d.prefix + service + "/"}
-	if err := d.list(ctx, v); err != nil {
+	if err := d.read(ctx, key, m, opts...); err != nil {
 		return err
 	}
 	// The client resumes a watch silently when the connection was lost. On an
 	// etcd that was wiped or restored meanwhile, it would wait for a revision
 	// that is far away: so a lost connection ends the watch.
 	lost := d.untilLost(ctx)
-	emit(v.snapshot())
-
-	changes := d.follow(ctx, v.prefix, clientv3.WithPrefix(), clientv3.WithRev(v.revision+1))
+	changes := d.follow(ctx, key, append(opts, clientv3.WithRev(m.at()+1))...)
+	m.emit()
 	relist := time.NewTimer(backoff.Around(relistEvery, 0.5))
 	defer relist.Stop()
 	for {
@@ -54,29 +69,40 @@ func (d *driver) Watch(ctx context.Context, service string, emit func(registry.L
 				case response.Err() != nil:
 					return response.Err()
 				}
-				v.apply(response)
+				m.apply(response)
 				select {
 				case response, ok = <-changes:
 				default:
 					more = false
 				}
 			}
-			emit(v.snapshot())
+			m.emit()
 		case <-relist.C:
-			if err := d.list(ctx, v); err != nil {
+			if err := d.read(ctx, key, m, opts...); err != nil {
 				return err
 			}
-			emit(v.snapshot())
+			m.emit()
 			relist.Reset(backoff.Around(relistEvery, 0.5))
 		}
 	}
+}
+
+// read reads the whole range into the mirror.
+func (d *driver) read(ctx context.Context, key string, m mirror, opts ...clientv3.OpOption) error {
+	octx, cancel := d.op(ctx, opTimeout)
+	defer cancel()
+	response, err := d.client.Get(octx, key, opts...)
+	if err != nil {
+		return d.explain(octx, err)
+	}
+	return m.replace(ctx, response)
 }
 
 // follow is the client's Watch on a member that has a leader, but it never
 // blocks: the client's returns only once a member has answered, which one that
 // hangs never does. The channel is closed when the watch or ctx ends.
 func (d *driver) follow(ctx context.Context, key string, opts ...clientv3.OpOption) <-chan clientv3.WatchResponse {
-	changes := make(chan clientv3.WatchResponse)
+	changes := make(chan clientv3.WatchResponse, backlog)
 	d.wg.Go(func() {
 		defer close(changes)
 		for response := range d.client.Watch(clientv3.WithRequireLeader(ctx), key, opts...) {
@@ -90,88 +116,39 @@ func (d *driver) follow(ctx context.Context, key string, opts ...clientv3.OpOpti
 	return changes
 }
 
-// list reads the whole list into the view.
-func (d *driver) list(ctx context.Context, v *serviceView) error {
-	ctx, cancel := d.op(ctx, opTimeout)
-	defer cancel()
-	response, err := d.client.Get(ctx, v.prefix, clientv3.WithPrefix())
-	if err != nil {
-		return d.explain(ctx, err)
-	}
-	return v.replace(response)
-}
-
-// serviceView is one service as the list and the changes so far describe it.
-type serviceView struct {
-	service string
-	prefix  string // of the service's keys, ends with a slash
-
-	cluster  uint64 // zero before the first list
-	listed   int64  // the revision of the latest list
+// history is how far a mirror has got, and with which etcd.
+type history struct {
+	cluster  uint64 // zero before the first read
+	listed   int64  // the revision of the latest read
 	revision int64  // the latest revision seen
-	entries  map[string]entry
 }
 
-// entry is one key, understood or not.
-type entry struct {
-	revision int64
-	instance registry.Instance
-	err      error
-}
+func (h *history) at() int64 { return h.revision }
 
-// replace takes a new list, unless it comes from an etcd that is not the one
-// of the list before: then the stream of changes belongs to another history.
-func (v *serviceView) replace(response *clientv3.GetResponse) error {
-	header := response.Header
+// check returns an error if a response comes from an etcd that is not the one
+// from before: then the stream of changes belongs to another history.
+func (h *history) check(header *etcdserverpb.ResponseHeader) error {
 	switch {
-	case v.cluster == 0:
-	case header.ClusterId != v.cluster:
-		return fmt.Errorf("etcd is another cluster now: ID %x, was %x", header.ClusterId, v.cluster)
-	case header.Revision < v.revision:
-		return fmt.Errorf("etcd went back in time: revision %d, was %d", header.Revision, v.revision)
+	case h.cluster == 0:
+	case header.ClusterId != h.cluster:
+		return fmt.Errorf("etcd is another cluster now: ID %x, was %x", header.ClusterId, h.cluster)
+	case header.Revision < h.revision:
+		return fmt.Errorf("etcd went back in time: revision %d, was %d", header.Revision, h.revision)
 	}
-	entries := make(map[string]entry, len(response.Kvs))
-	for _, kv := range response.Kvs {
-		key := string(kv.Key)
-		if e, ok := v.entries[key]; ok && e.revision == kv.ModRevision {
-			entries[key] = e
-		} else {
-			entries[key] = v.read(kv)
-		}
-	}
-	v.cluster, v.listed, v.revision, v.entries = header.ClusterId, header.Revision, header.Revision, entries
 	return nil
 }
 
-// apply takes changes, in order.
-func (v *serviceView) apply(response clientv3.WatchResponse) {
-	for _, event := range response.Events {
-		if event.Kv.ModRevision <= v.listed {
-			continue // a list overtook it
-		}
-		if event.Type == mvccpb.Event_DELETE {
-			delete(v.entries, string(event.Kv.Key))
-		} else {
-			v.entries[string(event.Kv.Key)] = v.read(event.Kv)
-		}
-	}
-	v.revision = max(v.revision, response.Header.Revision)
+// read notes a response to a read.
+func (h *history) read(header *etcdserverpb.ResponseHeader) {
+	*h = history{cluster: header.ClusterId, listed: header.Revision, revision: header.Revision}
 }
 
-func (v *serviceView) read(kv *mvccpb.KeyValue) entry {
-	e := entry{revision: kv.ModRevision}
-	e.instance, e.err = registry.Decode(v.service, strings.TrimPrefix(string(kv.Key), v.prefix), kv.Value)
-	return e
-}
-
-func (v *serviceView) snapshot() registry.List {
-	list := registry.List{Revision: v.revision, Instances: make([]registry.Instance, 0, len(v.entries))}
-	for key, e := range v.entries {
-		if e.err != nil {
-			list.Skipped = append(list.Skipped, registry.Skipped{Key: key, Err: e.err})
-		} else {
-			list.Instances = append(list.Instances, e.instance)
-		}
+// news returns the events that the latest read has not overtaken.
+func (h *history) news(response clientv3.WatchResponse) []*clientv3.Event {
+	h.revision = max(h.revision, response.Header.Revision)
+	events := response.Events
+	for len(events) > 0 && events[0].Kv.ModRevision <= h.listed {
+		events = events[1:]
 	}
-	return list
+	return events
 }

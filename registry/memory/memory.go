@@ -10,6 +10,7 @@
 package memory
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -28,18 +29,26 @@ func Open(store *Store, opts ...registry.Option) *registry.Registry {
 
 // Store holds the entries of all services. Make one with [NewStore].
 type Store struct {
-	mu       sync.Mutex
-	down     error
-	services map[string]*service
-	revision int64
-	changed  chan struct{} // closed and replaced at each change of anything
-	up       chan struct{} // closed and replaced each time the store comes back
+	mu        sync.Mutex
+	down      error
+	services  map[string]*service
+	overrides map[string][]byte // by service/ID
+	revision  int64
+	changed   chan struct{} // closed and replaced at each change of anything
+	up        chan struct{} // closed and replaced each time the store comes back
 }
 
 type service struct {
 	entries  map[string]entry // by instance ID
 	revision int64            // of the latest change
+	// withdrawn are the IDs whose entries were deleted on purpose. It is
+	// emptied when it has become long: whoever has not looked by then finds out
+	// by asking the instance.
+	withdrawn map[string]bool
 }
+
+// maxWithdrawn is how many withdrawn IDs a service remembers.
+const maxWithdrawn = 1000
 
 type entry struct {
 	value []byte
@@ -49,9 +58,10 @@ type entry struct {
 // NewStore returns an empty store.
 func NewStore() *Store {
 	return &Store{
-		services: make(map[string]*service),
-		changed:  make(chan struct{}),
-		up:       make(chan struct{}),
+		services:  make(map[string]*service),
+		overrides: make(map[string][]byte),
+		changed:   make(chan struct{}),
+		up:        make(chan struct{}),
 	}
 }
 
@@ -101,6 +111,26 @@ func (s *Store) Put(service, id string, value []byte) {
 	owner.lose(errors.New("entry changed by somebody else"))
 }
 
+// PutOverride writes what an operator wants of an instance, in the stored form
+// of a [registry.Override], valid or not. Nil removes it.
+func (s *Store) PutOverride(service, id string, value []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if value == nil {
+		delete(s.overrides, service+"/"+id)
+	} else {
+		s.overrides[service+"/"+id] = slices.Clone(value)
+	}
+	s.announceLocked()
+}
+
+// Override returns what PutOverride wrote; nil if there is nothing.
+func (s *Store) Override(service, id string) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.overrides[service+"/"+id])
+}
+
 // Instances returns the instances of a service that are in the store, sorted
 // by ID, without entries that are not valid. It works also while the store is
 // unavailable.
@@ -127,12 +157,19 @@ func (s *Store) ownerLocked(service, id string) *registration {
 func (s *Store) putLocked(name, id string, e *entry) {
 	svc := s.services[name]
 	if svc == nil {
-		svc = &service{entries: make(map[string]entry)}
+		svc = &service{entries: make(map[string]entry), withdrawn: make(map[string]bool)}
 		s.services[name] = svc
 	}
 	if e == nil {
+		if last, err := registry.Decode(name, id, svc.entries[id].value); err == nil && last.State == registry.Draining {
+			if len(svc.withdrawn) >= maxWithdrawn {
+				clear(svc.withdrawn)
+			}
+			svc.withdrawn[id] = true
+		}
 		delete(svc.entries, id)
 	} else {
+		delete(svc.withdrawn, id)
 		svc.entries[id] = *e
 	}
 	s.revision++
@@ -146,6 +183,7 @@ func (s *Store) listLocked(name string) registry.List {
 	if svc == nil {
 		return list
 	}
+	list.Withdrawn = slices.Collect(maps.Keys(svc.withdrawn))
 	for _, id := range slices.Sorted(maps.Keys(svc.entries)) {
 		inst, err := registry.Decode(name, id, svc.entries[id].value)
 		if err != nil {
@@ -207,6 +245,40 @@ func (d driver) Watch(ctx context.Context, name string, emit func(registry.List)
 			return ctx.Err()
 		}
 	}
+}
+
+func (d driver) WatchOverride(ctx context.Context, service, id string, emit func([]byte)) error {
+	s := d.store
+	var last []byte
+	for first := true; ; first = false {
+		s.mu.Lock()
+		changed, down, value := s.changed, s.down, s.overrides[service+"/"+id]
+		s.mu.Unlock()
+		if down != nil {
+			return down
+		}
+		if first || !bytes.Equal(value, last) || (value == nil) != (last == nil) {
+			emit(value)
+			last = value
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (d driver) ClearOverride(_ context.Context, service, id string) error {
+	s := d.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down != nil {
+		return s.down
+	}
+	delete(s.overrides, service+"/"+id)
+	s.announceLocked()
+	return nil
 }
 
 // registration is one entry that a registry put into the store.

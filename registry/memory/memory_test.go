@@ -17,8 +17,9 @@ func TestConformance(t *testing.T) {
 	registrytest.Run(t, func(*testing.T) registrytest.Harness {
 		store := memory.NewStore()
 		return registrytest.Harness{
-			Open: func(_ *testing.T, opts ...registry.Option) *registry.Registry { return memory.Open(store, opts...) },
-			Put:  func(_ *testing.T, service, id string, value []byte) { store.Put(service, id, value) },
+			Open:     func(_ *testing.T, opts ...registry.Option) *registry.Registry { return memory.Open(store, opts...) },
+			Put:      func(_ *testing.T, service, id string, value []byte) { store.Put(service, id, value) },
+			Override: func(_ *testing.T, service, id string, value []byte) { store.PutOverride(service, id, value) },
 			Outage: func(*testing.T) func() {
 				store.SetDown(errors.New("store is down"))
 				return func() {

@@ -3,6 +3,7 @@ package registrytest
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"plinth.internal/registry"
@@ -178,28 +179,38 @@ func testInvalid(t *testing.T, h Harness) {
 }
 
 func testLost(t *testing.T, h Harness) {
-	reg := open(t, h)
+	events := &eventLog{}
+	reg := open(t, h, registry.WithEvents(events.add))
 	w := watch(t, open(t, h), "orders")
 	inst := instance("orders", "o-1")
 	announce(t, reg, inst)
 	w.untilIDs(t, "o-1")
-	present := func(u update) bool {
-		got, ok := u.find("o-1")
-		return ok && u.err == nil && got.Equal(inst)
-	}
-
-	h.Put(t, "orders", "o-1", nil)
-	w.until(t, "list without the deleted entry", func(u update) bool { return u.err == nil && !present(u) })
-	w.until(t, "deleted entry put back", present)
-
 	foreign := inst.Clone()
 	foreign.Weight = 1
-	h.Put(t, "orders", "o-1", encode(t, foreign))
-	w.until(t, "list with the changed entry", func(u update) bool { return u.err == nil && !present(u) })
-	w.until(t, "changed entry put back", present)
-	untilStatus(t, reg, "registered", func(s registry.Status) bool { return s.State == registry.Registered && s.Err == nil })
+	for i, value := range [][]byte{nil, encode(t, foreign)} {
+		h.Put(t, "orders", "o-1", value)
+		untilStatus(t, reg, "registered again", func(s registry.Status) bool {
+			return strings.Count(events.String(), "is lost") == i+1 && s.State == registry.Registered && s.Err == nil
+		})
+		// The backend has it again, and whoever watched all the time too.
+		back := func(u update) bool {
+			got, ok := u.find("o-1")
+			return ok && u.err == nil && got.Equal(inst) && len(u.snapshot.Quarantined) == 0
+		}
+		if u := watch(t, open(t, h), "orders").until(t, "first list", func(update) bool { return true }); !back(u) {
+			t.Errorf("list after the entry was put back: %s, want it as it was", u)
+		}
+		if !back(w.last) {
+			w.until(t, "entry put back", back)
+		}
+	}
 	if err := reg.Withdraw(t.Context(), "o-1"); err != nil {
 		t.Fatalf("Withdraw: %v", err)
 	}
 	w.untilIDs(t)
+	for i, u := range w.seen[:len(w.seen)-1] {
+		if len(u.ids()) == 0 && i > 0 {
+			t.Errorf("update %d: %s, want the instance until it is withdrawn", i, u)
+		}
+	}
 }

@@ -28,7 +28,8 @@ func (u update) find(id string) (registry.Instance, bool) {
 }
 
 func (u update) String() string {
-	return fmt.Sprintf("%s skipped %v error %v", list(u.ids()), u.snapshot.Skipped, u.err)
+	return fmt.Sprintf("%s of %q quarantined %v skipped %v error %v",
+		list(u.ids()), u.snapshot.Source, u.snapshot.Quarantined, u.snapshot.Skipped, u.err)
 }
 
 func list(ids []string) string { return "[" + strings.Join(ids, " ") + "]" }

@@ -30,6 +30,10 @@ type Harness struct {
 	// calls that exactly once. Nil if the backend cannot fail.
 	Outage func(t *testing.T) (restore func())
 
+	// Override writes the stored override of an instance as an operator would;
+	// nil deletes it. Nil if the backend has no overrides.
+	Override func(t *testing.T, service, id string, value []byte)
+
 	// Fixed are the lists of a read-only backend, by service; nil for one that
 	// can be written. For a read-only backend only reading is tested.
 	Fixed map[string][]registry.Instance
@@ -57,6 +61,12 @@ func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
 		{"UnknownFieldsAreKept", testUnknownFields},
 		{"ManyWatchers", testManyWatchers},
 		{"CloseEndsEverything", testClose},
+		{"LapseIsQuarantined", testLapse},
+		{"MarkedIsGoneAtOnce", testMarked},
+		{"MassLapseKeepsTheList", testMassLapse},
+		{"StartFromSnapshot", testSnapshot},
+		{"StartFromFallback", testFallback},
+		{"OverrideIsFollowed", testOverride},
 	}
 	if probe := newHarness(t); probe.Fixed != nil {
 		t.Run("ReadOnly", func(t *testing.T) { testReadOnly(t, probe) })
@@ -79,13 +89,15 @@ func open(t *testing.T, h Harness, opts ...registry.Option) *registry.Registry {
 	return reg
 }
 
+// instance returns one that shares no address with another: who is listed at an
+// address has taken the place of who was there before.
 func instance(service, id string) registry.Instance {
 	return registry.Instance{
 		ID:        id,
 		Service:   service,
 		Version:   "1.2.3",
 		Zone:      "a",
-		Endpoints: map[string]string{"grpc": "10.0.0.1:9000", "admin": "10.0.0.1:9100"},
+		Endpoints: map[string]string{"grpc": id + ".test:9000", "admin": id + ".test:9100"},
 		Weight:    50,
 		Metadata:  map[string]string{"team": "blue"},
 		Started:   time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC),

@@ -1,12 +1,20 @@
-// Package static is a registry of fixed lists: for a service whose peers have
-// known addresses, and for development without a backend. It is read-only:
-// announcing returns [registry.ErrReadOnly]. A list never changes, and a
-// service that is not named has an empty one.
+// Package static is a registry of lists that a person or a deployment tool
+// writes: for a service whose peers have known addresses, and for development
+// without a backend. It is read-only: announcing returns
+// [registry.ErrReadOnly]. A service that is not named has an empty list.
+//
+// The lists of [Open] never change. Those of [OpenFile] follow a file, within a
+// second; a file that cannot be read, or is not right in every line, changes
+// nothing and is told. What is no longer listed was taken out on purpose, so
+// it is gone at once and is not kept in quarantine.
+//
+// The file is read by the watches themselves, so nothing is read and no
+// goroutine lives while nobody watches. A watch that waits for the disk does
+// not end before the disk answers.
 package static
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -31,21 +39,41 @@ const DefaultEndpoint = "grpc"
 // it breaks: a bad name or address, an address without a protocol where there
 // are several, a protocol or an instance given twice.
 func Open(services map[string][]string, opts ...registry.Option) (*registry.Registry, error) {
-	lists := make(driver, len(services))
+	all, err := Instances(services)
+	if err != nil {
+		return nil, err
+	}
+	return registry.New(driver{lists: all}, opts...), nil
+}
+
+// Instances reads the same strings as [Open], with the same errors, and returns
+// the instances by service: for [registry.WithFallback].
+func Instances(services map[string][]string) (map[string][]registry.Instance, error) {
+	all := make(lists, len(services))
 	for _, service := range slices.Sorted(maps.Keys(services)) {
-		lists[service] = []registry.Instance{} // named, though maybe empty
 		for _, text := range services[service] {
 			inst, err := parse(service, text)
-			if err == nil && slices.ContainsFunc(lists[service], func(i registry.Instance) bool { return i.ID == inst.ID }) {
-				err = errors.New("is given twice")
+			if err == nil {
+				err = all.add(inst)
 			}
 			if err != nil {
 				return nil, fmt.Errorf("read address %q of service %q: %w", text, service, err)
 			}
-			lists[service] = append(lists[service], inst)
 		}
 	}
-	return registry.New(lists, opts...), nil
+	return all, nil
+}
+
+// lists holds the instances by service.
+type lists map[string][]registry.Instance
+
+func (l lists) add(inst registry.Instance) error {
+	list := l[inst.Service]
+	if slices.ContainsFunc(list, func(i registry.Instance) bool { return i.ID == inst.ID }) {
+		return fmt.Errorf("instance %q is given twice", inst.ID)
+	}
+	l[inst.Service] = append(list, inst)
+	return nil
 }
 
 // parse reads one instance.
@@ -91,19 +119,19 @@ func id(address string) string {
 	}, address)
 }
 
-// driver holds the list of each service; it is never changed.
-type driver map[string][]registry.Instance
+// driver lists what never changes, and is what the driver of a file is made of.
+type driver struct{ lists lists }
 
-func (d driver) Kind() string { return "static" }
+func (driver) Kind() string { return "static" }
 
-func (d driver) Close() error { return nil }
+func (driver) Close() error { return nil }
 
-func (d driver) Register(context.Context, registry.Instance, time.Duration) (registry.Registration, error) {
+func (driver) Register(context.Context, registry.Instance, time.Duration) (registry.Registration, error) {
 	return nil, registry.ErrReadOnly
 }
 
 func (d driver) Watch(ctx context.Context, service string, emit func(registry.List)) error {
-	emit(registry.List{Instances: slices.Clone(d[service]), Revision: 1})
+	emit(registry.List{Instances: slices.Clone(d.lists[service]), Revision: 1, Explicit: true})
 	<-ctx.Done()
 	return ctx.Err()
 }

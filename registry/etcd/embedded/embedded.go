@@ -33,6 +33,8 @@ type Option interface {
 
 type options struct {
 	clientAddr string
+	quota      int64
+	tokenTTL   time.Duration
 	timeout    time.Duration
 }
 
@@ -46,6 +48,19 @@ func (f optionFunc) apply(o *options) { f(o) }
 // one of the loopback interface.
 func WithClientAddr(addr string) Option {
 	return optionFunc(func(o *options) { o.clientAddr = addr })
+}
+
+// WithQuota sets how many bytes the data may have; the default, and zero, is
+// etcd's, 2 GiB. Beyond it etcd refuses writes until its alarm is disarmed.
+func WithQuota(bytes int64) Option {
+	return optionFunc(func(o *options) { o.quota = bytes })
+}
+
+// WithTokenTTL sets how long the token of a user is good who does nothing; the
+// default, and zero, is etcd's, 5 minutes. A fraction of a second is rounded
+// up.
+func WithTokenTTL(ttl time.Duration) Option {
+	return optionFunc(func(o *options) { o.tokenTTL = ttl })
 }
 
 // Server is a running etcd. Its methods may be called concurrently.
@@ -93,6 +108,10 @@ func start(dir string, o options) (*Server, error) {
 	// etcd makes its gRPC server late, in a goroutine, and shows it only here.
 	servers := make(chan *grpc.Server, 1)
 	cfg := config(dir, o.clientAddr)
+	cfg.QuotaBackendBytes = o.quota
+	if o.tokenTTL > 0 {
+		cfg.AuthTokenTTL = uint((o.tokenTTL + time.Second - 1) / time.Second)
+	}
 	cfg.ServiceRegister = func(g *grpc.Server) { servers <- g }
 
 	etcd, err := startEtcd(cfg, o.timeout)
@@ -133,6 +152,7 @@ func config(dir, clientAddr string) *embed.Config {
 	cfg.TickMs = 10
 	cfg.ElectionMs = 100
 	cfg.UnsafeNoFsync = true
+	cfg.BcryptCost = 4 // the least there is: the usual 10 takes seconds under the race detector
 	cfg.EnableGRPCGateway = false
 	return cfg
 }
