@@ -64,7 +64,9 @@ func startProcess(t *testing.T, settings ...string) *process {
 	p := &process{t: t, stderr: &lockedBuffer{}, exited: make(chan struct{})}
 	p.cmd = exec.Command(os.Args[0])
 	p.cmd.Dir = t.TempDir()
-	for _, s := range append([]string{"server.grpc.addr=127.0.0.1:0", "server.admin.addr=127.0.0.1:0", "telemetry.log.format=json"}, settings...) {
+	for _, s := range append([]string{
+		"server.grpc.addr=127.0.0.1:0", "server.admin.addr=127.0.0.1:0", "telemetry.log.format=json", "registry.snapshot_dir=" + t.TempDir(),
+	}, settings...) {
 		p.cmd.Args = append(p.cmd.Args, "--"+s)
 	}
 	p.cmd.Env = append(os.Environ(), asService+"=1")
@@ -532,7 +534,7 @@ func TestProcessErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close()
+	t.Cleanup(func() { _ = taken.Close() })
 	for _, tc := range []struct {
 		name     string
 		settings []string
@@ -545,6 +547,7 @@ func TestProcessErrors(t *testing.T) {
 		{"taken port", []string{"server.grpc.addr=" + taken.Addr().String()}, 1, "address already in use; set server.grpc.addr to a free address\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			p := startProcess(t, tc.settings...)
 			if code := p.wait(10 * time.Second); code != tc.code {
 				t.Errorf("exit code %d, want %d", code, tc.code)

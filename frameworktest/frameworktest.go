@@ -124,8 +124,8 @@ func (e *Env) Start(name string, setup framework.Setup, opts ...framework.Option
 	if err != nil {
 		e.t.Fatalf("build %s: %v", name, err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	a.stop = cancel //nolint:gosec // the clean-up calls it
+	ctx, cancel := context.WithCancel(context.Background()) //nolint:gosec // the clean-up calls it
+	a.stop = cancel
 	go func() {
 		a.err = a.app.Run(ctx)
 		close(a.ended)

@@ -55,6 +55,7 @@ func (n *network) dial(ctx context.Context, addr string) (net.Conn, error) {
 // once it is closed.
 type listener struct {
 	*bufconn.Listener
+
 	network *network
 	addr    address
 }

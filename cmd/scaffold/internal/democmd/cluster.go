@@ -188,6 +188,7 @@ func (c *cluster) launch(service string) (*process, error) {
 		config.EnvName("registry.endpoints")+"="+c.etcd.Endpoint(),
 		config.EnvName("server.grpc.addr")+"=127.0.0.1:0",
 		config.EnvName("server.admin.addr")+"=127.0.0.1:0",
+		config.EnvName("registry.snapshot_dir")+"="+filepath.Join(c.dir, "snapshots"),
 	)
 	p.cmd.SysProcAttr = apart()
 	if err := p.cmd.Start(); err != nil {
