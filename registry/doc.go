@@ -2,7 +2,8 @@
 // backend the same behaviour: an [Instance] is announced for ever, and a list
 // of instances is kept until a better one is known. A backend (registry/etcd,
 // registry/memory, registry/static) is a small [Driver]; [Registry] is the one
-// concrete type that services and clients use.
+// concrete type that services and clients use. The package is larger than most
+// here so that the backends are small.
 //
 // # Announcing
 //

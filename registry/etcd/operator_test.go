@@ -5,8 +5,6 @@ import (
 	"errors"
 	"maps"
 	"net"
-	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -256,44 +254,16 @@ func TestOperatorUnreachable(t *testing.T) {
 	}
 }
 
-// TestOperatorRole does an operator's work with the role that
-// docs/operations.md gives an operator.
+// TestOperatorRole does an operator's work with the role that docs/etcd.md
+// gives an operator.
 func TestOperatorRole(t *testing.T) {
-	doc, err := os.ReadFile("../../docs/operations.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	grants := regexp.MustCompile(`grant-permission operator --prefix=true (read|readwrite) (\S+)`).FindAllStringSubmatch(string(doc), -1)
-	if len(grants) == 0 {
-		t.Fatal("docs/operations.md grants nothing")
-	}
-	kinds := map[string]clientv3.PermissionType{
-		"read": clientv3.PermissionType(clientv3.PermRead), "readwrite": clientv3.PermissionType(clientv3.PermReadWrite),
-	}
 	s := newServer(t)
 	root := s.dial(Config{})
 	ctx := t.Context()
 	store(t, root, testKey, entryOfO1)
-	for _, step := range []func() error{
-		func() error { _, err := root.RoleAdd(ctx, "operator"); return err },
-		func() (err error) {
-			for _, g := range grants {
-				_, e := root.RoleGrantPermission(ctx, "operator", g[2], clientv3.GetPrefixRangeEnd(g[2]), kinds[g[1]])
-				err = errors.Join(err, e)
-			}
-			return err
-		},
-		func() error { _, err := root.UserAdd(ctx, "ann", "secret"); return err },
-		func() error { _, err := root.UserGrantRole(ctx, "ann", "operator"); return err },
-		func() error { _, err := root.UserAdd(ctx, "root", "secret"); return err },
-		func() error { _, err := root.UserGrantRole(ctx, "root", "root"); return err },
-		func() error { _, err := root.AuthEnable(ctx); return err },
-	} {
-		if err := step(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	client := s.dial(Config{Username: "ann", Password: "secret"})
+	documentedRoles(t, root)
+	enableAuth(t, root)
+	client := s.dial(Config{Username: "operator", Password: "secret"})
 	o := NewOperator(client, "")
 	defer o.Close()
 	if services, err := o.Services(ctx); err != nil || !slices.Equal(services, []string{"orders"}) {
