@@ -15,6 +15,8 @@ import (
 	"plinth.internal/cmd/scaffold/internal/democmd"
 	"plinth.internal/cmd/scaffold/internal/gencmd"
 	"plinth.internal/cmd/scaffold/internal/newcmd"
+	"plinth.internal/cmd/scaffold/internal/overridecmd"
+	"plinth.internal/cmd/scaffold/internal/pscmd"
 	"plinth.internal/cmd/scaffold/internal/ui"
 	"plinth.internal/cmd/scaffold/internal/versioncmd"
 )
@@ -54,6 +56,10 @@ func newRoot() *cobra.Command {
 		democmd.NewCommand(),
 		newcmd.NewCommand(),
 		gencmd.NewCommand(),
+		pscmd.NewCommand(),
+		overridecmd.NewDrainCommand(),
+		overridecmd.NewUndrainCommand(),
+		overridecmd.NewWeightCommand(),
 		versioncmd.NewCommand(),
 	)
 	return root

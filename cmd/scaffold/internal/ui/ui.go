@@ -3,7 +3,7 @@
 //
 // With --json standard output carries one object a line and nothing else. Its last line is always
 // {"type":"result","ok":...}, whatever went wrong before. Text is plain: no colour, no cursor movement, the same on a terminal and in
-// a file. Nothing here exits: [Report] returns the exit code, and main uses it.
+// a file, except that ps --watch draws over its last list on a terminal. Nothing here exits: [Report] returns the exit code, and main uses it.
 package ui
 
 import (
