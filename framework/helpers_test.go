@@ -3,6 +3,7 @@ package framework_test
 import (
 	"bytes"
 	"sync"
+	"time"
 )
 
 // lockedBuffer takes the log of a running app while the test reads it.
@@ -22,3 +23,6 @@ func (l *lockedBuffer) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+// advance lets virtual time pass; it is for tests in a synctest bubble only.
+func advance(d time.Duration) { <-time.After(d) }

@@ -248,7 +248,7 @@ func TestRegistryDown(t *testing.T) {
 		}
 		env.Registry().SetDown(errors.New("no quorum"))
 		env.Registry().Expire(app.Instance().ID)
-		time.Sleep(10 * time.Second) //nolint:forbidigo // virtual time: long enough to notice
+		advance(10 * time.Second)
 		doc := app.Health()
 		if doc.Status != framework.HealthDegraded || !strings.Contains(doc.Registry.Error, "no quorum") {
 			t.Errorf("health = %+v", doc)
@@ -257,7 +257,7 @@ func TestRegistryDown(t *testing.T) {
 			t.Errorf("call while the registry is down = %q, %v", got, err)
 		}
 		env.Registry().SetDown(nil)
-		time.Sleep(10 * time.Second) //nolint:forbidigo // virtual time
+		advance(10 * time.Second)
 		if doc := app.Health(); doc.Status != framework.HealthOK {
 			t.Errorf("health after the registry has come back = %+v", doc)
 		}
@@ -273,7 +273,7 @@ func TestOverrideInHealth(t *testing.T) {
 			t.Errorf("an override that nobody wants: %+v", doc.Registry.Override)
 		}
 		env.Registry().PutOverride("echo", app.Instance().ID, []byte(`{"state":"draining","weight":7}`))
-		time.Sleep(time.Second) //nolint:forbidigo // virtual time
+		advance(time.Second)
 		doc := app.Health()
 		if o := doc.Registry.Override; o == nil || o.State != "draining" || o.Weight != 7 {
 			t.Errorf("health = %+v, want the override in it", doc.Registry)
@@ -289,7 +289,7 @@ func TestOverrideInHealth(t *testing.T) {
 			t.Errorf("call = %q, %v", got, err)
 		}
 		env.Registry().PutOverride("echo", app.Instance().ID, nil)
-		time.Sleep(time.Second) //nolint:forbidigo // virtual time
+		advance(time.Second)
 		if doc := app.Health(); doc.Registry.Override != nil {
 			t.Errorf("override = %+v after it was lifted", doc.Registry.Override)
 		}
@@ -340,12 +340,12 @@ func TestViewMetrics(t *testing.T) {
 			t.Errorf("%v up, %v quarantined, age %v; want 2, 0 and 0", up, gone, a)
 		}
 		env.Registry().SetDown(errors.New("no quorum"))
-		time.Sleep(90 * time.Second) //nolint:forbidigo // virtual time
+		advance(90 * time.Second)
 		if up, a := instances("up"), metric(age); up != 2 || a < 90 || a > 100 {
 			t.Errorf("%v up, age %v 90 s into an outage; want 2 and 90", up, a)
 		}
 		env.Registry().SetDown(nil)
-		time.Sleep(30 * time.Second) //nolint:forbidigo // virtual time
+		advance(30 * time.Second)
 		// Somebody clears the registry while the instances cannot put themselves
 		// back at once: they are called on.
 		for _, inst := range env.Registry().Instances("echo") {
@@ -354,7 +354,7 @@ func TestViewMetrics(t *testing.T) {
 		if _, err := say(t.Context(), conn, "x"); err != nil {
 			t.Error(err)
 		}
-		time.Sleep(30 * time.Second) //nolint:forbidigo // virtual time
+		advance(30 * time.Second)
 		if up, a := instances("up"), metric(age); up != 2 || a != 0 {
 			t.Errorf("%v up, age %v when all is well again; want 2 and 0", up, a)
 		}

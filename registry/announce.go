@@ -124,23 +124,19 @@ func (a *announcement) run() {
 		}
 		a.attempted(version, reg != nil, err)
 
-		var lost <-chan struct{}
-		if reg != nil {
-			lost = reg.Lost()
-		}
-		if err != nil {
-			if pause(a.ctx, failures, reachable, a.wake, lost) {
-				failures = 0
-			} else {
-				failures++
-			}
-		} else {
+		lost := lostOf(reg)
+		switch {
+		case err == nil:
 			entry, have, failures = want, version, 0
 			select {
 			case <-a.ctx.Done():
 			case <-a.wake:
 			case <-lost:
 			}
+		case pause(a.ctx, failures, reachable, a.wake, lost):
+			failures = 0
+		default:
+			failures++
 		}
 		if closed(lost) && a.ctx.Err() == nil {
 			a.note(Lost, fmt.Errorf("keep %s/%s: %w", a.service, a.id, reg.Err()))
@@ -164,6 +160,15 @@ func (a *announcement) run() {
 	}
 	a.tellOverride()
 	a.finish(err)
+}
+
+// lostOf is the channel that tells that a registration is lost; nil while there
+// is none.
+func lostOf(reg Registration) <-chan struct{} {
+	if reg == nil {
+		return nil
+	}
+	return reg.Lost()
 }
 
 // closed reports whether the channel, which may be nil, is closed.

@@ -33,7 +33,7 @@ func TestRegistersForEver(t *testing.T) {
 			t.Fatalf("Announce while the backend is down: %v", err)
 		}
 		began := time.Now()
-		time.Sleep(24 * time.Hour) // virtual
+		advance(24 * time.Hour) // virtual
 		attempts := d.attempts()
 		// Full jitter up to 5 s: 2.5 s on average.
 		if n := len(attempts); n < 30_000 || n > 40_000 {
@@ -55,7 +55,7 @@ func TestRegistersForEver(t *testing.T) {
 		}
 
 		d.set(nil, false)
-		time.Sleep(retryMax)
+		advance(retryMax)
 		synctest.Wait()
 		if got := r.Status(); got.State != Registered || got.Err != nil {
 			t.Errorf("Status = %+v after the return, want registered", got)
@@ -78,9 +78,9 @@ func TestBackendTellsThatItIsBack(t *testing.T) {
 		if err := r.Announce(t.Context(), valid()); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Hour)
+		advance(time.Hour)
 		d.comeBack()
-		time.Sleep(returnSpread)
+		advance(returnSpread)
 		synctest.Wait()
 		if got := r.Status().State; got != Registered {
 			t.Errorf("state %v after the backend told that it is back = %q, want registered", returnSpread, got)
@@ -127,7 +127,7 @@ func TestUpdateIsRetriedAndNewestWins(t *testing.T) {
 			t.Errorf("Status = %+v while updates fail, want registered and why", got)
 		}
 		d.set(nil, false)
-		time.Sleep(retryMax)
+		advance(retryMax)
 		synctest.Wait()
 		got := d.arrived()
 		if len(got) != 2 || got[1].Weight != 3 {
@@ -151,7 +151,7 @@ func TestAnnounceKeepsItsOwnCopy(t *testing.T) {
 		}
 		inst.Endpoints["grpc"] = "changed:1"
 		d.comeBack()
-		time.Sleep(returnSpread)
+		advance(returnSpread)
 		synctest.Wait()
 		if got := d.arrived(); len(got) != 1 || !got[0].Equal(valid().withDefaults()) {
 			t.Errorf("arrived: %+v, want what was announced", got)
@@ -164,17 +164,17 @@ func TestLostEntry(t *testing.T) {
 		if err := r.Announce(t.Context(), valid()); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Minute)
+		advance(time.Minute)
 		d.set(errDown, false)
 		d.lose()
 		synctest.Wait()
 		lost := time.Now()
-		time.Sleep(time.Hour)
+		advance(time.Hour)
 		if got := r.Status(); got.State != Lost || got.Err == nil || !got.Since.Equal(lost) {
 			t.Errorf("Status = %+v, want lost since %v and why", got, lost)
 		}
 		d.comeBack()
-		time.Sleep(returnSpread)
+		advance(returnSpread)
 		synctest.Wait()
 		if got := r.Status(); got.State != Registered || got.Err != nil {
 			t.Errorf("Status = %+v after the return, want registered", got)
@@ -199,7 +199,7 @@ func TestLossesInARowBackOff(t *testing.T) {
 		if err := r.Announce(t.Context(), valid()); err != nil {
 			t.Fatal(err)
 		}
-		for end := time.Now().Add(10 * time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(10 * time.Minute); time.Now().Before(end); advance(time.Millisecond) {
 			synctest.Wait()
 			if r.Status().State == Registered {
 				d.lose()
@@ -212,11 +212,11 @@ func TestLossesInARowBackOff(t *testing.T) {
 		}
 		// One that has lived for a TTL is put back quickly again.
 		for r.Status().State != Registered {
-			time.Sleep(time.Millisecond)
+			advance(time.Millisecond)
 		}
-		time.Sleep(DefaultTTL)
+		advance(DefaultTTL)
 		d.lose()
-		time.Sleep(retryBase)
+		advance(retryBase)
 		synctest.Wait()
 		if got := r.Status().State; got != Registered {
 			t.Errorf("state %v after a single loss = %q, want registered", retryBase, got)

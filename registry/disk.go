@@ -75,7 +75,7 @@ func (d *disk) load(service string, now time.Time) (stored, error) {
 	if err != nil {
 		return stored{}, err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // it was only read
 	data, err := io.ReadAll(io.LimitReader(file, maxSnapshotSize+1))
 	if err != nil {
 		return stored{}, err

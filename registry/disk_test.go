@@ -12,6 +12,7 @@ import (
 // scoped is a driver that uses a part of its backend.
 type scoped struct {
 	Driver
+
 	scope string
 }
 

@@ -154,6 +154,7 @@ func (d *fakeDriver) Watch(ctx context.Context, _ string, emit func(List)) error
 // overridden is a fakeDriver with overrides.
 type overridden struct {
 	*fakeDriver
+
 	values  chan []byte // each is emitted
 	mu      sync.Mutex
 	refuse  error
@@ -211,3 +212,6 @@ func (s *spy) all() []Event {
 	defer s.mu.Unlock()
 	return append([]Event(nil), s.events...)
 }
+
+// advance lets virtual time pass; it is for tests in a synctest bubble only.
+func advance(d time.Duration) { <-time.After(d) }

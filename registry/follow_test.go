@@ -21,14 +21,15 @@ func apart(ids ...string) List {
 }
 
 func shown(u update) string {
-	text := string(u.Source) + ":"
+	var text strings.Builder
+	text.WriteString(string(u.Source) + ":")
 	for _, inst := range u.Instances {
-		text += " " + inst.ID
+		text.WriteString(" " + inst.ID)
 		if _, ok := u.Quarantined[inst.ID]; ok {
-			text += "?"
+			text.WriteString("?")
 		}
 	}
-	return text
+	return text.String()
 }
 
 // latest takes all there is and returns the last.
@@ -59,11 +60,11 @@ func TestQuarantineEnds(t *testing.T) {
 		if got := shown(f.latest()); got != "registry: b? c" {
 			t.Errorf("after Drop: %s", got)
 		}
-		time.Sleep(QuarantineTime - updateEvery - time.Nanosecond)
+		advance(QuarantineTime - updateEvery - time.Nanosecond)
 		if u, ok := f.next(); ok {
 			t.Errorf("%s just before the quarantine is over", shown(u))
 		}
-		time.Sleep(time.Second)
+		advance(time.Second)
 		if got := shown(f.latest()); got != "registry: c" {
 			t.Errorf("%s after the quarantine is over", got)
 		}
@@ -94,19 +95,19 @@ func TestQuarantineWaitsForTheBackend(t *testing.T) {
 		w.emit(apart())
 		d.set(errDown, false)
 		w.fail <- errDown
-		time.Sleep(3 * QuarantineTime)
+		advance(3 * QuarantineTime)
 		if u := f.latest(); shown(u) != "registry: a? b?" || u.err == nil {
 			t.Errorf("in a long outage: %s, error %v", shown(u), u.err)
 		}
 		d.comeBack()
-		time.Sleep(returnSpread)
+		advance(returnSpread)
 		synctest.Wait()
 		w, _ = d.watch()
 		w.emit(apart("a"))
 		if got := shown(f.latest()); got != "registry: a b?" {
 			t.Errorf("just after the return: %s, want b to have some time", got)
 		}
-		time.Sleep(returnGrace)
+		advance(returnGrace)
 		if got := shown(f.latest()); got != "registry: a" {
 			t.Errorf("%v after the return: %s", returnGrace, got)
 		}
@@ -171,7 +172,7 @@ func TestCurrent(t *testing.T) {
 		w, _ := d.watch()
 		w.emit(apart("a"))
 		f.next()
-		time.Sleep(time.Hour)
+		advance(time.Hour)
 		if s, ok := r.Current("orders"); !ok || len(s.Instances) != 1 || !s.At.Equal(time.Now()) {
 			t.Errorf("Current of a healthy watch: %+v, want it of now", s)
 		}
@@ -179,7 +180,7 @@ func TestCurrent(t *testing.T) {
 		w.emit(apart("a"))
 		d.set(errDown, false)
 		w.fail <- errDown
-		time.Sleep(time.Hour)
+		advance(time.Hour)
 		if s, ok := r.Current("orders"); !ok || !s.At.Equal(confirmed) {
 			t.Errorf("Current in an outage: of %v, want of %v", s.At, confirmed)
 		}
@@ -233,11 +234,11 @@ func TestStartFromDisk(t *testing.T) {
 				}
 				f := follow(r, "orders")
 				defer f.cancel()
-				time.Sleep(tt.wait - time.Nanosecond)
+				advance(tt.wait - time.Nanosecond)
 				if u, ok := f.next(); ok && !tt.fail {
 					t.Fatalf("%s before the backend was given its time", shown(u))
 				}
-				time.Sleep(time.Second)
+				advance(time.Second)
 				u := f.latest()
 				if got := shown(u); got != "snapshot: a b c?" || !u.At.Equal(at) || !u.Quarantined["c"].Equal(since) || (u.err != nil) != tt.fail {
 					t.Fatalf("%s of %v with error %v, want the list on disk", got, u.At, u.err)
@@ -250,13 +251,13 @@ func TestStartFromDisk(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				time.Sleep(2 * refreshEvery)
+				advance(2 * refreshEvery)
 				if after, err := os.ReadFile(path); err != nil || string(after) != string(before) {
 					t.Errorf("the file became %s, %v; want it as it was", after, err)
 				}
 				if tt.fail {
 					d.comeBack()
-					time.Sleep(time.Second)
+					advance(time.Second)
 				}
 				synctest.Wait()
 				w, _ := d.watch()
@@ -283,7 +284,7 @@ func TestBackendIsFasterThanDisk(t *testing.T) {
 		synctest.Wait()
 		w, _ := d.watch()
 		w.emit(apart("a"))
-		time.Sleep(time.Hour)
+		advance(time.Hour)
 		if got := shown(f.latest()); got != "registry: a" {
 			t.Errorf("%s, want nothing from the disk", got)
 		}
@@ -319,7 +320,7 @@ func TestStartFromFallback(t *testing.T) {
 			t.Errorf("told %d times that the file is not used, want once", rejected)
 		}
 		d.comeBack()
-		time.Sleep(time.Second)
+		advance(time.Second)
 		synctest.Wait()
 		w, _ := d.watch()
 		w.emit(apart())
@@ -358,7 +359,7 @@ func TestKeepsListsOnDisk(t *testing.T) {
 			t.Errorf("on disk within the same second: %s", got)
 		}
 		w.emit(apart("a", "c"))
-		time.Sleep(saveEvery)
+		advance(saveEvery)
 		synctest.Wait()
 		if _, got := read(); got != ": a b? c" {
 			t.Errorf("on disk a second later: %s", got)
@@ -367,7 +368,7 @@ func TestKeepsListsOnDisk(t *testing.T) {
 			t.Errorf("the file has mode %v, %v; want it readable by its owner only", info.Mode(), err)
 		}
 		// An unchanged list stays young, until the backend fails.
-		time.Sleep(2 * refreshEvery)
+		advance(2 * refreshEvery)
 		synctest.Wait()
 		if at, _ := read(); time.Since(at) > refreshEvery {
 			t.Errorf("the file is of %v ago, want less than %v", time.Since(at), refreshEvery)
@@ -376,7 +377,7 @@ func TestKeepsListsOnDisk(t *testing.T) {
 		confirmed := time.Now()
 		w.emit(apart("a", "c"))
 		w.fail <- errDown
-		time.Sleep(3 * refreshEvery)
+		advance(3 * refreshEvery)
 		synctest.Wait()
 		if at, _ := read(); at.After(confirmed) {
 			t.Errorf("the file is of %v, after the backend began to fail at %v", at, confirmed)
@@ -406,7 +407,7 @@ func TestDiskThatCannotBeWritten(t *testing.T) {
 		w, _ := d.watch()
 		for _, ids := range [][]string{{"a"}, {"a", "b"}, {"a", "b", "c"}} {
 			w.emit(apart(ids...))
-			time.Sleep(2 * saveEvery)
+			advance(2 * saveEvery)
 		}
 		failed := func() (n int) {
 			for _, e := range s.all() {
@@ -423,7 +424,7 @@ func TestDiskThatCannotBeWritten(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.emit(apart("a"))
-		time.Sleep(2 * saveEvery)
+		advance(2 * saveEvery)
 		if _, err := os.Stat(filepath.Join(blocker, "orders.json")); err != nil {
 			t.Errorf("the list is not written once it can be: %v", err)
 		}

@@ -129,7 +129,7 @@ func sameOverride(a, b *Override) bool {
 
 func sameText(a, b error) bool {
 	if a == nil || b == nil {
-		return a == b
+		return (a == nil) == (b == nil)
 	}
 	return a.Error() == b.Error()
 }

@@ -67,7 +67,7 @@ func TestOverrideIsMerged(t *testing.T) {
 			t.Errorf("written after an update: %+v, want it draining with weight 7", got)
 		}
 		d.lose()
-		time.Sleep(retryBase)
+		advance(retryBase)
 		synctest.Wait()
 		if got := last(); len(d.attempts()) != 2 || got.State != Draining || got.Weight != 7 {
 			t.Errorf("written after a loss: %+v, want it draining with weight 7", got)
@@ -157,13 +157,13 @@ func TestOverrideCannotBeRead(t *testing.T) {
 				if err := r.Announce(t.Context(), valid()); err != nil {
 					t.Fatal(err)
 				}
-				time.Sleep(time.Hour)
+				advance(time.Hour)
 				d.mu.Lock()
 				d.refuse = nil
 				d.mu.Unlock()
 				d.comeBack()
 				d.values <- []byte(`{"weight":7}`)
-				time.Sleep(time.Minute)
+				advance(time.Minute)
 				if got := s.overrides(); got != tt.want {
 					t.Errorf("told %q, want %q", got, tt.want)
 				}

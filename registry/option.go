@@ -14,7 +14,7 @@ const (
 
 // Option changes a [Registry] when it is made.
 type Option interface {
-	apply(*options)
+	apply(o *options)
 }
 
 type options struct {

@@ -23,16 +23,16 @@ const (
 type Phase string
 
 const (
-	// Off: nothing was ever announced, or the backend is read-only.
+	// Off means that nothing was ever announced, or the backend is read-only.
 	Off Phase = "off"
-	// Registering: no attempt to register has succeeded yet.
+	// Registering means that no attempt to register has succeeded yet.
 	Registering Phase = "registering"
-	// Registered: the instance is in the backend.
+	// Registered means that the instance is in the backend.
 	Registered Phase = "registered"
-	// Lost: the instance was in the backend, no longer is as far as is known,
+	// Lost means that the instance was in the backend, no longer is as far as is known,
 	// and is being registered again.
 	Lost Phase = "lost"
-	// Withdrawn: the announcement has ended.
+	// Withdrawn means that the announcement has ended.
 	Withdrawn Phase = "withdrawn"
 )
 

@@ -31,6 +31,7 @@ type roster struct {
 // absence is an instance in quarantine.
 type absence struct {
 	Instance
+
 	since   time.Time
 	expires time.Time
 }

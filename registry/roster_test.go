@@ -30,7 +30,7 @@ func names(r *roster) string {
 // address it is, as in a@h.
 func parseList(text string) List {
 	var list List
-	for _, name := range strings.Fields(text) {
+	for name := range strings.FieldsSeq(text) {
 		name, address, ok := strings.Cut(name, "@")
 		id := strings.TrimSuffix(name, "-")
 		if !ok {

@@ -131,7 +131,7 @@ func TestConfirmedListWakesNobody(t *testing.T) {
 		w, _ := d.watch()
 		w.emit(someList("a"))
 		f.next()
-		time.Sleep(time.Minute)
+		advance(time.Minute)
 		confirmed := time.Now()
 		again := someList("a")
 		again.Revision = 7
@@ -157,7 +157,7 @@ func TestWatchKeepsLastGood(t *testing.T) {
 		d.set(errDown, false)
 		w.fail <- errors.New("stream broke")
 		failed := time.Now()
-		time.Sleep(time.Hour)
+		advance(time.Hour)
 		u, ok := f.next()
 		if !ok || u.err == nil || len(u.Instances) != 1 {
 			t.Errorf("in the outage: %+v, want an error and the last good list", u)
@@ -166,7 +166,7 @@ func TestWatchKeepsLastGood(t *testing.T) {
 			t.Errorf("%d attempts in an hour, want about 1440", n)
 		}
 		d.comeBack()
-		time.Sleep(returnSpread)
+		advance(returnSpread)
 		synctest.Wait()
 		w, _ = d.watch()
 		w.emit(someList("a"))
@@ -204,7 +204,7 @@ func TestWatchThatBreaksAtOnceBacksOff(t *testing.T) {
 				w.emit(someList("a"))
 				w.fail <- errDown
 			}
-			time.Sleep(10 * time.Millisecond)
+			advance(10 * time.Millisecond)
 			f.next()
 		}
 		if _, n := d.watch(); n < 150 || n > 400 {

@@ -7,7 +7,7 @@ const DefaultNamespace = "/plinth"
 
 // Option changes the registry that [Open] returns.
 type Option interface {
-	apply(*options)
+	apply(o *options)
 }
 
 type options struct {

@@ -13,6 +13,7 @@ import (
 // override is the stored override of an instance as it was last seen.
 type override struct {
 	history
+
 	value []byte // nil for none
 }
 
@@ -56,6 +57,7 @@ func (d *driver) remembered(key string) override {
 // overrideView is one override as the read and the changes so far describe it.
 type overrideView struct {
 	override
+
 	driver *driver
 	key    string
 	sink   func([]byte)
@@ -73,7 +75,7 @@ func (v *overrideView) replace(ctx context.Context, response *clientv3.GetRespon
 			return fmt.Errorf("put back %s: %w", v.key, err)
 		} // else nobody could take it away again either
 	}
-	v.history.read(response.Header)
+	v.read(response.Header)
 	v.value = nil
 	if len(response.Kvs) > 0 {
 		v.value = response.Kvs[0].Value

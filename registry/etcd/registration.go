@@ -64,7 +64,7 @@ func (d *driver) Register(ctx context.Context, inst registry.Instance, ttl time.
 	put, err := d.client.Put(ctx, key, string(value), clientv3.WithLease(lease.ID))
 	if err != nil {
 		err = fmt.Errorf("put %s: %w", key, d.explain(ctx, err))
-		d.revoke(context.WithoutCancel(ctx), lease.ID) // else it expires
+		_ = d.revoke(context.WithoutCancel(ctx), lease.ID) // else it expires
 		return nil, err
 	}
 	kctx, stop := context.WithCancel(d.ctx)

@@ -20,6 +20,7 @@ func (d *driver) Watch(ctx context.Context, service string, emit func(registry.L
 // serviceView is one service as the list and the changes so far describe it.
 type serviceView struct {
 	history
+
 	service string
 	prefix  string // of the service's keys, ends with a slash
 	sink    func(registry.List)
@@ -48,7 +49,7 @@ func (v *serviceView) replace(_ context.Context, response *clientv3.GetResponse)
 			entries[key] = v.decode(kv)
 		}
 	}
-	v.history.read(response.Header)
+	v.read(response.Header)
 	v.entries = entries
 	return nil
 }

@@ -28,7 +28,7 @@ const startTimeout = 10 * time.Second
 
 // Option changes a [Server] when it is started.
 type Option interface {
-	apply(*options)
+	apply(o *options)
 }
 
 type options struct {
