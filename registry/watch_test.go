@@ -26,6 +26,7 @@ type follower struct {
 
 type update struct {
 	Snapshot
+
 	err error
 }
 
