@@ -3,8 +3,10 @@ package framework
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"plinth.internal/health"
@@ -166,16 +168,25 @@ func (a *App) configuration() any {
 	return out
 }
 
-// putLogLevel takes {"level":"debug"}.
+// putLogLevel takes {"level":"debug"}, or the level by itself.
 func (a *App) putLogLevel(w http.ResponseWriter, r *http.Request) {
-	var body struct {
-		Level string `json:"level"`
-	}
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<10)).Decode(&body); err != nil || body.Level == "" {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<10))
+	if err != nil {
 		http.Error(w, `want a body such as {"level":"debug"}`, http.StatusBadRequest)
 		return
 	}
-	if err := a.log.SetLevel(body.Level); err != nil {
+	var object struct {
+		Level string `json:"level"`
+	}
+	level := strings.TrimSpace(string(body))
+	if json.Unmarshal(body, &object) == nil {
+		level = object.Level
+	}
+	if level == "" {
+		http.Error(w, `want a body such as {"level":"debug"}`, http.StatusBadRequest)
+		return
+	}
+	if err := a.log.SetLevel(level); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
