@@ -26,6 +26,7 @@ import (
 
 	"plinth.internal/client"
 	"plinth.internal/framework"
+	"plinth.internal/internal/loopback"
 	"plinth.internal/registry"
 	"plinth.internal/registry/etcd"
 	"plinth.internal/registry/etcd/embedded"
@@ -264,12 +265,8 @@ func TestProcessKilled(t *testing.T) {
 
 func TestProcessWithoutRegistry(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := new(loopback.Addresses).Next() // nobody is there until etcd takes it below
 	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	if err := l.Close(); err != nil { // nobody is there until etcd takes it below
 		t.Fatal(err)
 	}
 	p := startProcess(t, "registry.endpoints="+addr)

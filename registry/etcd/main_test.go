@@ -9,6 +9,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
 
+	"plinth.internal/internal/loopback"
 	"plinth.internal/registry"
 	"plinth.internal/registry/etcd/embedded"
 )
@@ -27,10 +28,22 @@ type server struct {
 // newServer starts an etcd; it is closed at the end of the test.
 func newServer(t *testing.T, opts ...embedded.Option) *server {
 	t.Helper()
-	s := &server{t: t, dir: t.TempDir(), opts: opts}
+	s := &server{t: t, dir: t.TempDir(), addr: freeAddr(t), opts: opts}
 	s.start()
 	t.Cleanup(s.stop)
 	return s
+}
+
+var addresses loopback.Addresses
+
+// freeAddr is an address that stays free while no server of the test is there.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	addr, err := addresses.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addr
 }
 
 func (s *server) start() {

@@ -17,6 +17,7 @@ import (
 	"github.com/go-zookeeper/zk"
 	"go.uber.org/goleak"
 
+	"plinth.internal/internal/loopback"
 	"plinth.internal/registry"
 )
 
@@ -54,16 +55,17 @@ func newServerWith(t *testing.T, maxSession time.Duration) *server {
 			"install Debian's packages: apt-get install -y --no-install-recommends libzookeeper-java default-jre-headless\n"+
 			"or leave them out by setting %s=1", err, skipEnv)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := addresses.Next()
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.Close()
-	s := &server{t: t, dir: t.TempDir(), addr: l.Addr().String(), maxSession: maxSession}
+	s := &server{t: t, dir: t.TempDir(), addr: addr, maxSession: maxSession}
 	s.start()
 	t.Cleanup(s.stop)
 	return s
 }
+
+var addresses loopback.Addresses
 
 func (s *server) data() string { return filepath.Join(s.dir, "data") }
 

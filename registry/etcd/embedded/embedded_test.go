@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"plinth.internal/internal/loopback"
 	"plinth.internal/registry/etcd/embedded"
 )
 
@@ -28,7 +29,11 @@ func TestRestartKeepsDataAndAddress(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	dir := filepath.Join(t.TempDir(), "made", "by", "start")
-	s, err := embedded.Start(dir)
+	addr, err := new(loopback.Addresses).Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := embedded.Start(dir, embedded.WithClientAddr(addr))
 	if err != nil {
 		t.Fatal(err)
 	}
