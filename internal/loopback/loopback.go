@@ -7,6 +7,7 @@
 package loopback
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -26,9 +27,10 @@ type Addresses struct{ next atomic.Uint32 }
 func (a *Addresses) Next() (string, error) {
 	pid := os.Getpid()
 	host := fmt.Sprintf("127.%d.%d.%d", 64+pid>>8%128, pid%256, a.next.Add(1)%250+1)
-	l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", host, port))
+	ctx, lc := context.Background(), net.ListenConfig{} // listening waits for nothing
+	l, err := lc.Listen(ctx, "tcp", fmt.Sprintf("%s:%d", host, port))
 	if err != nil {
-		if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		if l, err = lc.Listen(ctx, "tcp", "127.0.0.1:0"); err != nil {
 			return "", fmt.Errorf("find an address on loopback: %w", err)
 		}
 	}
