@@ -37,7 +37,10 @@ func TestAdminPages(t *testing.T) {
 		}
 	}
 	_, body := ask(t, app, http.MethodGet, "/debug/config", "")
-	var config map[string]struct{ Value, Source string }
+	var config map[string]struct {
+		Value  string `json:"value"`
+		Source string `json:"source"`
+	}
 	if err := json.Unmarshal([]byte(body), &config); err != nil {
 		t.Fatal(err)
 	}
