@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
+	"plinth.internal/internal/loopback"
 	"plinth.internal/registry/etcd"
 )
 
@@ -30,15 +30,11 @@ type node struct {
 	process *process
 }
 
-// addresses counts the hosts that were given out.
-var addresses atomic.Uint32
+var addresses loopback.Addresses
 
 // newHost returns an address of the loopback network that nobody else uses:
 // there, an etcd that is down cannot lose its port to somebody else.
-func newHost() string {
-	pid := uint32(os.Getpid())
-	return fmt.Sprintf("127.%d.%d.%d", 64+pid>>8%128, pid%256, addresses.Add(1)%250+1)
-}
+func newHost() string { return addresses.Host() }
 
 // startEtcd starts an etcd of one member and waits until it answers.
 func startEtcd(t *testing.T, host string, args ...string) *node {

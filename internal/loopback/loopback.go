@@ -25,8 +25,7 @@ type Addresses struct{ next atomic.Uint32 }
 // only 127.0.0.1 is loopback it is a port that is free at this moment. It errs
 // where nobody can listen on loopback.
 func (a *Addresses) Next() (string, error) {
-	pid := os.Getpid()
-	host := fmt.Sprintf("127.%d.%d.%d", 64+pid>>8%128, pid%256, a.next.Add(1)%250+1)
+	host := a.Host()
 	ctx, lc := context.Background(), net.ListenConfig{} // listening waits for nothing
 	l, err := lc.Listen(ctx, "tcp", fmt.Sprintf("%s:%d", host, port))
 	if err != nil {
@@ -35,4 +34,10 @@ func (a *Addresses) Next() (string, error) {
 		}
 	}
 	return l.Addr().String(), l.Close()
+}
+
+// Host is a host of its own on loopback, with all its ports. It is for Linux.
+func (a *Addresses) Host() string {
+	pid := os.Getpid()
+	return fmt.Sprintf("127.%d.%d.%d", 64+pid>>8%128, pid%256, a.next.Add(1)%250+1)
 }
