@@ -16,13 +16,15 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"plinth.internal/client"
+	"plinth.internal/client/balancer"
+	"plinth.internal/client/breaker"
 	"plinth.internal/client/retry"
 	"plinth.internal/middleware"
 )
 
 func TestBudgetLimitsAmplification(t *testing.T) {
 	w := newWorld(t, client.WithSettings(func(string, string) client.Settings {
-		return client.Settings{Breaker: client.BreakerOff, Retry: retry.Policy{Backoff: time.Microsecond}}
+		return client.Settings{Balancer: balancer.NameRoundRobin, Breaker: breaker.Config{Policy: breaker.PolicyOff}, Retry: retry.Policy{Backoff: time.Microsecond}}
 	}))
 	sick := reply(codes.Unavailable)
 	a, b := w.start(t, "a", nil), w.start(t, "b", nil)
@@ -53,7 +55,9 @@ func TestBudgetLimitsAmplification(t *testing.T) {
 }
 
 func TestBreakerRejects(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, client.WithSettings(func(_, method string) client.Settings {
+		return client.Settings{OwnBreaker: method == "Put"}
+	}))
 	e := w.start(t, "a", nil)
 	conn := w.conn(t)
 	connected(t, conn, 1)
@@ -71,7 +75,7 @@ func TestBreakerRejects(t *testing.T) {
 	if rejection == nil {
 		t.Fatal("nothing was held back")
 	}
-	if !strings.HasPrefix(rejection.Error(), "breaker: echo/Put held back") || rejection.Refused < 11 || rejection.Reject <= 0 {
+	if !strings.HasPrefix(rejection.Error(), "breaker: echo/Put held back") || rejection.Rejection.State.Failed < 11 || rejection.Rejection.State.Reject <= 0 {
 		t.Errorf("the error is %+v: %v", *rejection, rejection)
 	}
 	if got := e.calls.Load(); got > 700 {
@@ -80,7 +84,7 @@ func TestBreakerRejects(t *testing.T) {
 	if got := len(recorded[client.CallRejected](w.events)); got < 300 {
 		t.Errorf("%d rejections were told", got)
 	}
-	// Another method has a breaker of its own.
+	// The other methods do not share the breaker of this one.
 	e.fail(nil)
 	for range 50 {
 		if _, err := call(t.Context(), conn, methodGet); err != nil {
@@ -239,10 +243,10 @@ func TestRetryGoesToAnotherInstance(t *testing.T) {
 
 func TestAttemptTimeout(t *testing.T) {
 	w := newWorld(t, client.WithSettings(func(service, method string) client.Settings {
-		if service != "echo" || method != "Get" {
+		if service != "echo" || method != "Get" && method != "" {
 			t.Errorf("settings were asked for %q, %q", service, method)
 		}
-		return client.Settings{AttemptTimeout: 100 * time.Millisecond}
+		return client.Settings{Balancer: balancer.NameRoundRobin, AttemptTimeout: 100 * time.Millisecond}
 	}))
 	a := w.start(t, "a", nil)
 	w.start(t, "b", nil)

@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc"
 
 	"plinth.internal/client"
+	"plinth.internal/client/balancer"
+	"plinth.internal/client/breaker"
 	"plinth.internal/client/retry"
 	"plinth.internal/middleware"
 	"plinth.internal/registry/memory"
@@ -144,9 +146,9 @@ func TestSettingsValidate(t *testing.T) {
 	}{
 		{client.Settings{}, nil},
 		{client.DefaultSettings(), nil},
-		{client.Settings{Timeout: -1, Breaker: client.BreakerOff, Balancer: client.RoundRobin}, nil},
+		{client.Settings{Timeout: -1, Breaker: breaker.Config{Policy: breaker.PolicyOff}, Balancer: balancer.NameRoundRobin}, nil},
 		{client.Settings{AttemptTimeout: -time.Second}, []string{"AttemptTimeout to -1s"}},
-		{client.Settings{Balancer: "fastest", Breaker: "fuse"}, []string{`Balancer to "fastest"`, "round_robin", `Breaker to "fuse"`, "adaptive"}},
+		{client.Settings{Balancer: "fastest", Breaker: breaker.Config{Policy: "fuse"}}, []string{`Balancer to "fastest"`, "round_robin", `Breaker.Policy to "fuse"`, "adaptive"}},
 		{client.Settings{Retry: retry.Policy{MaxAttempts: 99}}, []string{"MaxAttempts to 99"}},
 	}
 	for _, tt := range tests {
@@ -165,7 +167,7 @@ func TestSettingsValidate(t *testing.T) {
 
 func TestInvalidSettingsFallBack(t *testing.T) {
 	w := newWorld(t, client.WithSettings(func(string, string) client.Settings {
-		return client.Settings{AttemptTimeout: -1, Balancer: "fastest", Breaker: "fuse", Retry: retry.Policy{MaxAttempts: -1}}
+		return client.Settings{AttemptTimeout: -1, Balancer: "fastest", Breaker: breaker.Config{Policy: "fuse"}, Retry: retry.Policy{MaxAttempts: -1}}
 	}))
 	w.start(t, "a", nil)
 	if _, err := call(t.Context(), w.conn(t), methodGet); err != nil {

@@ -14,7 +14,23 @@
 // made again at once on another one, for free; one that may have been processed
 // is made again only if the call is idempotent (the proto's idempotency_level, the
 // HTTP method), after a jittered delay, out of a budget of a tenth of the calls.
-// The packages balancer, breaker and retry hold these rules and their numbers.
+//
+// What keeps calls away from an instance, from the mild to the strict:
+//
+//   - its cost, which the default policy compares for every pick: latency, calls in
+//     flight, failures (package balancer);
+//   - the instance itself, which hands a first attempt back if it is much busier
+//     than the rest of the fleet (package middleware/load); the call is made on
+//     another one, nothing counts as failed, and nobody notices;
+//   - its ejection, after results that are worse than those of the others, until a
+//     real call succeeds (package outlier);
+//   - its connection and its health check.
+//
+// And what keeps calls away from a service as a whole: the breaker, one for each
+// service, or for each method that asks for one of its own (package breaker).
+//
+// These packages hold the rules and their numbers; [Settings] chooses among them
+// for each service and method, and counts from the next call on when it changes.
 //
 // Guarantees:
 //   - Getting a connection never waits and never fails because of the registry.
@@ -32,6 +48,10 @@
 //     above from retrying as well; see [middleware.NoRetry].
 //   - A stream is never repeated, nor is an HTTP request whose body cannot be had
 //     again: only what was never sent is.
+//   - A timeout is the instance's fault only if it was given a fifth at least of
+//     what its calls usually take; what the caller cancels is nobody's.
+//   - A TCP connection is made within 500 ms or not at all, and made again after
+//     0.1 s at first, 5 s at most, half of it up to chance.
 //   - An idle connection is probed every 10 seconds, so that a dead instance is
 //     found within 13. A server must allow that: Plinth's do; to another grpc-go
 //     server give a keepalive.EnforcementPolicy with a MinTime of 5 seconds and

@@ -8,6 +8,7 @@ import (
 
 	"plinth.internal/client/balancer"
 	"plinth.internal/client/breaker"
+	"plinth.internal/client/outlier"
 	"plinth.internal/client/retry"
 	"plinth.internal/middleware"
 )
@@ -17,17 +18,17 @@ import (
 type BreakerError struct {
 	// Service is the name of the called service, Method the method's own name.
 	Service, Method string
-	// Sent and Refused count the attempts of the last [breaker.Window].
-	Sent, Refused int64
-	// Reject is the part of the calls that is held back, from 0 to 1.
-	Reject float64
+	// Rejection is why, and what the breaker decided from.
+	Rejection *breaker.Rejection
 }
 
 // Error says what was held back, why, and where to look.
 func (e *BreakerError) Error() string {
-	return fmt.Sprintf("breaker: %s/%s held back: its instances refused %d of the %d attempts of the last %s (UNAVAILABLE, RESOURCE_EXHAUSTED), so %.0f%% of the calls are not sent; look at the load and the health of %s",
-		e.Service, e.Method, e.Refused, e.Sent, breaker.Window, e.Reject*100, e.Service)
+	return fmt.Sprintf("breaker: %s/%s held back: %s; look at the load and the health of %s", e.Service, e.Method, e.Rejection, e.Service)
 }
+
+// Unwrap gives the breaker's own error.
+func (e *BreakerError) Unwrap() error { return e.Rejection }
 
 // GRPCStatus gives the error its code, for the status package of grpc.
 func (e *BreakerError) GRPCStatus() *status.Status {
@@ -50,30 +51,35 @@ func (e *unreachableError) GRPCStatus() *status.Status {
 	return status.New(codes.Unavailable, e.Error())
 }
 
+// errRefused stands for an attempt whose connection was refused.
+var errRefused = status.Error(codes.Unavailable, "connection refused")
+
 // class is what an outcome means to each of the policies.
 type class struct {
 	retry    retry.Outcome
 	breaker  breaker.Outcome
 	balancer balancer.Outcome
+	outlier  outlier.Outcome
 }
 
 // classify is the one place where codes become outcomes.
 func classify(err error) class {
 	switch middleware.Code(err) {
 	case codes.OK:
-		return class{retry.OK, breaker.Accepted, balancer.Succeeded}
+		return class{retry.OK, breaker.Accepted, balancer.Succeeded, outlier.Succeeded}
 	case codes.Unavailable:
-		return class{retry.Unavailable, breaker.Refused, balancer.Failed}
+		return class{retry.Unavailable, breaker.Refused, balancer.Failed, outlier.Failed}
 	case codes.ResourceExhausted:
-		// Shedding load is the instance's right, not its fault.
-		return class{retry.Overloaded, breaker.Refused, balancer.Ignored}
+		// Shedding load is the instance's right: nobody is ejected for it. But
+		// it is fast, and must not draw more calls for that.
+		return class{retry.Overloaded, breaker.Refused, balancer.Failed, outlier.Ignored}
 	case codes.DeadlineExceeded:
-		return class{retry.Timeout, breaker.Accepted, balancer.Failed}
+		return class{retry.Timeout, breaker.Failed, balancer.Failed, outlier.Failed}
 	case codes.Internal, codes.Unknown, codes.DataLoss:
-		return class{retry.Broken, breaker.Accepted, balancer.Failed}
+		return class{retry.Broken, breaker.Failed, balancer.Failed, outlier.Failed}
 	case codes.Canceled:
-		return class{retry.Canceled, breaker.Neutral, balancer.Ignored}
+		return class{retry.Canceled, breaker.Neutral, balancer.Ignored, outlier.Ignored}
 	default: // the same answer is to be had everywhere
-		return class{retry.Final, breaker.Accepted, balancer.Succeeded}
+		return class{retry.Final, breaker.Accepted, balancer.Succeeded, outlier.Succeeded}
 	}
 }

@@ -97,9 +97,59 @@ type CallRejected struct {
 	Err *BreakerError
 }
 
-func (ViewChanged) event()  {}
-func (ViewFailed) event()   {}
-func (LastResort) event()   {}
-func (CallRetried) event()  {}
-func (CallGaveUp) event()   {}
-func (CallRejected) event() {}
+// CallBounced says that an instance handed an attempt back because it is busier
+// than the others, and that another one is asked. Nothing has failed.
+type CallBounced struct {
+	// Service and Method are as in [CallRetried].
+	Service, Method string
+	// Instance is the ID of the instance that is too busy.
+	Instance string
+}
+
+// CallHedged says that a slow call was sent a second time, and how that ended.
+type CallHedged struct {
+	// Service and Method are as in [CallRetried].
+	Service, Method string
+	// After is how long the first attempt had taken.
+	After time.Duration
+	// Won is set if the second attempt's answer was the one that was used.
+	Won bool
+}
+
+// InstanceEjected says that an instance is kept from calls for its results.
+type InstanceEjected struct {
+	// Service and Protocol are as in [ViewChanged].
+	Service, Protocol string
+	// Instance is the instance's ID, Addr the address it is judged by.
+	Instance, Addr string
+	// Reason is why, in a word or two.
+	Reason string
+	// Share is the part of its calls that failed lately, from 0 to 1.
+	Share float64
+	// For is how long it is kept out; then one call tries whether it is well.
+	For time.Duration
+	// Times is how often in a row it was kept out, 1 for the first time.
+	Times int
+	// KeptOut is false while so many are ejected that nobody is kept out.
+	KeptOut bool
+}
+
+// InstanceReturned says that an ejected instance has answered its trial call,
+// and has its share of the calls again.
+type InstanceReturned struct {
+	// Service and Protocol are as in [ViewChanged].
+	Service, Protocol string
+	// Instance and Addr are as in [InstanceEjected].
+	Instance, Addr string
+}
+
+func (ViewChanged) event()      {}
+func (ViewFailed) event()       {}
+func (LastResort) event()       {}
+func (CallRetried) event()      {}
+func (CallGaveUp) event()       {}
+func (CallRejected) event()     {}
+func (CallBounced) event()      {}
+func (CallHedged) event()       {}
+func (InstanceEjected) event()  {}
+func (InstanceReturned) event() {}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	policy "plinth.internal/client/balancer"
+	"plinth.internal/middleware/load"
 )
 
 const balancerName = "plinth"
@@ -29,6 +31,7 @@ func (balancerBuilder) Name() string { return balancerName }
 
 func (balancerBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
 	p := &petiole{ClientConn: cc, links: map[string]*link{}, lastResort: new(atomic.Bool)}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
 	// One pick_first child for each instance: connections and backoff are
 	// theirs (A61, A62).
 	p.child = endpointsharding.NewBalancer(p, opts, balancer.Get(pickfirst.Name).Build, endpointsharding.Options{})
@@ -46,11 +49,16 @@ type petiole struct {
 
 	child      balancer.Balancer
 	lastResort *atomic.Bool // told of; see picker
+	ctx        context.Context
+	cancel     context.CancelFunc
+	asks       sync.WaitGroup // the goroutines of probe
 
-	mu    sync.Mutex
-	view  *view            // nil until a list is known
-	state balancer.State   // the children's, as told last
-	links map[string]*link // by address
+	mu     sync.Mutex
+	asking bool             // instances are being asked for their load
+	asked  []*node          // those that are, or that were last
+	view   *view            // nil until a list is known
+	state  balancer.State   // the children's, as told last
+	links  map[string]*link // by address
 }
 
 // link is the connection to one instance. Its fields are guarded by petiole.mu,
@@ -101,8 +109,16 @@ func (p *petiole) ResolverError(err error) {
 }
 
 func (p *petiole) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {} // the children listen themselves
-func (p *petiole) Close()                                                     { p.child.Close() }
 func (p *petiole) ExitIdle()                                                  { p.child.ExitIdle() }
+
+// Close is called by grpc when the connection is closed.
+func (p *petiole) Close() {
+	p.mu.Lock()
+	p.cancel() // under the lock, so that no probe begins after the wait
+	p.mu.Unlock()
+	p.asks.Wait()
+	p.child.Close()
+}
 
 // NewSubConn lets a child make its connection, and listens to it as well.
 func (p *petiole) NewSubConn(addrs []resolver.Address, opts balancer.NewSubConnOptions) (balancer.SubConn, error) {
@@ -181,7 +197,7 @@ func (p *petiole) pushLocked() {
 		p.failLocked(err)
 		return
 	}
-	healthy, rest := &picker{view: v}, &picker{view: v, lastResort: p.lastResort}
+	healthy, rest := &picker{petiole: p, view: v}, &picker{petiole: p, view: v, lastResort: p.lastResort}
 	probing := false
 	for _, child := range endpointsharding.ChildStatesFromPicker(p.state.Picker) {
 		if child.State.ConnectivityState != connectivity.Ready || len(child.Endpoint.Addresses) == 0 {
@@ -202,9 +218,9 @@ func (p *petiole) pushLocked() {
 	switch {
 	case len(healthy.nodes) > 0:
 		p.lastResort.Store(false)
-		p.ClientConn.UpdateState(balancer.State{ConnectivityState: connectivity.Ready, Picker: healthy})
+		p.ClientConn.UpdateState(balancer.State{ConnectivityState: connectivity.Ready, Picker: healthy.ready()})
 	case len(rest.nodes) > 0:
-		p.ClientConn.UpdateState(balancer.State{ConnectivityState: connectivity.Ready, Picker: rest})
+		p.ClientConn.UpdateState(balancer.State{ConnectivityState: connectivity.Ready, Picker: rest.ready()})
 	case probing, p.state.ConnectivityState == connectivity.Ready:
 		p.ClientConn.UpdateState(balancer.State{ConnectivityState: connectivity.Connecting, Picker: base.NewErrPicker(balancer.ErrNoSubConnAvailable)})
 	default:
@@ -237,10 +253,11 @@ func (p notReady) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 
 // picker picks among instances that are connected.
 type picker struct {
-	view      *view
-	nodes     []*node
-	endpoints []*policy.Endpoint
-	children  []balancer.Picker
+	petiole  *petiole
+	view     *view
+	nodes    []*node
+	children []balancer.Picker
+	list     *policy.List // of nodes
 	// lastResort is nil if the instances are healthy; else it says whether it
 	// has been told that they are not.
 	lastResort *atomic.Bool
@@ -248,43 +265,73 @@ type picker struct {
 
 func (p *picker) add(n *node, child balancer.Picker) {
 	p.nodes = append(p.nodes, n)
-	p.endpoints = append(p.endpoints, n.endpoint)
 	p.children = append(p.children, child)
 }
 
+// ready finishes the picker, when all are added.
+func (p *picker) ready() *picker {
+	endpoints := make([]*policy.Endpoint, len(p.nodes))
+	for i, n := range p.nodes {
+		endpoints[i] = n.endpoint
+	}
+	p.list = policy.NewList(endpoints)
+	return p
+}
+
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
+	s := p.view.service
 	if p.lastResort != nil && p.lastResort.CompareAndSwap(false, true) {
-		s := p.view.service
 		s.client.options.events(LastResort{Service: s.name, Instances: len(p.nodes)})
 	}
 	a := attemptOf(info.Ctx)
 	if a == nil { // a call around the interceptors
-		a = &attempt{Context: info.Ctx, policy: &policy.LeastRequest{}}
+		a = &attempt{Context: info.Ctx, service: s, policy: s.policy("")}
 	}
 	if before := a.node.Load(); before != nil {
 		// grpc itself sends again what the instance provably did not process.
 		a.tried = append(a.tried, before.endpoint)
 	}
-	start := time.Now()
-	i := a.pick(start, p.nodes, p.endpoints, a.tried)
+	now := time.Now()
+	request := a.request(now, a.tried)
+	if a.asked {
+		request.Among = p.answered(now)
+	} else if p.ask(a, request) {
+		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable // until those that are asked have answered
+	}
+	i := a.policy.Pick(p.list, request)
+	n := p.nodes[i]
 	result, err := p.children[i].Pick(info)
 	if err != nil {
 		return result, err
 	}
-	endpoint, done := p.endpoints[i], result.Done
-	endpoint.Begin()
+	a.choose(n)
+	a.begin(now, n)
+	done := result.Done
 	result.Done = func(info balancer.DoneInfo) {
-		outcome := classify(info.Err).balancer
-		if !info.BytesSent {
-			a.sent.Store(false)
-			if info.Err == nil {
-				outcome = policy.Ignored // the connection had just gone; grpc picks again
-			}
-		}
-		endpoint.End(outcome, time.Since(start))
+		p.done(a, n, info)
 		if done != nil {
 			done(info)
 		}
 	}
 	return result, nil
+}
+
+// done takes in how an attempt has ended.
+func (p *picker) done(a *attempt, n *node, info balancer.DoneInfo) {
+	if values := info.Trailer[load.HeaderReport]; len(values) > 0 {
+		if r, ok := load.Parse(values[0]); ok {
+			n.report(time.Now(), r)
+		}
+	}
+	if info.Err != nil && len(info.Trailer[load.HeaderBounce]) > 0 {
+		a.bounced.Store(true)
+	}
+	if !info.BytesSent {
+		a.sent.Store(false)
+		if info.Err == nil {
+			a.forget(n) // the connection had just gone; grpc picks again
+			return
+		}
+	}
+	a.end(n, info.Err)
 }

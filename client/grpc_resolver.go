@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"net"
 	"slices"
 	"time"
 
@@ -35,7 +36,7 @@ func (s *service) dialOptions() []grpc.DialOption {
 		// One layer retries. What never left the client is still sent again.
 		grpc.WithDisableRetry(),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(s.client.options.dial),
+		grpc.WithContextDialer(s.dial),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
 			Time:                10 * time.Second,
 			Timeout:             3 * time.Second,
@@ -49,6 +50,17 @@ func (s *service) dialOptions() []grpc.DialOption {
 		grpc.WithUnaryInterceptor(middleware.UnaryClient(s.name, s.chain(nil)...)),
 		grpc.WithStreamInterceptor(middleware.StreamClient(s.name, s.chain(nil)...)),
 	}
+}
+
+// connectTimeout is how long a TCP connection may take. Within a data centre one
+// that takes longer is one to a host that is gone.
+const connectTimeout = 500 * time.Millisecond
+
+// dial makes a connection within connectTimeout.
+func (s *service) dial(ctx context.Context, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	return s.client.options.dial(ctx, addr)
 }
 
 // resolverBuilder is used through grpc.WithResolvers only: nothing is

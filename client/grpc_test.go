@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"plinth.internal/client"
+	"plinth.internal/client/balancer"
 	"plinth.internal/registry"
 )
 
@@ -227,7 +228,7 @@ func TestNobodyReachable(t *testing.T) {
 
 func TestRoundRobinSetting(t *testing.T) {
 	w := newWorld(t, client.WithSettings(func(string, string) client.Settings {
-		return client.Settings{Balancer: client.RoundRobin}
+		return client.Settings{Balancer: balancer.NameRoundRobin}
 	}))
 	w.start(t, "a", nil)
 	w.start(t, "b", nil)

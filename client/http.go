@@ -15,11 +15,11 @@ import (
 	"google.golang.org/grpc/status"
 
 	"plinth.internal/internal/backoff"
+	"plinth.internal/middleware/load"
 )
 
 // The pool of HTTP connections.
 const (
-	httpDialTimeout  = 500 * time.Millisecond
 	httpIdlePerHost  = 64
 	httpIdleTimeout  = 90 * time.Second
 	httpRestBase     = 100 * time.Millisecond // after the first connection that failed
@@ -36,7 +36,7 @@ func (e *dialError) Unwrap() error { return e.err }
 func newTransport(dial func(ctx context.Context, addr string) (net.Conn, error)) *http.Transport {
 	return &http.Transport{
 		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, httpDialTimeout)
+			ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 			defer cancel()
 			conn, err := dial(ctx, addr)
 			if err != nil {
@@ -134,8 +134,10 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	n := pickRested(time.Now(), a, v)
-	n.endpoint.Begin() // ended by send, when the response body is done with
+	now := time.Now()
+	n := pickRested(now, a, v)
+	a.choose(n)
+	a.begin(now, n) // ended by send, when the response body is done with
 
 	out := *r // the adapter's own copy, but it shares the URL with the caller's
 	url := *r.URL
@@ -147,6 +149,12 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := s.client.transport.RoundTrip(&out)
 	if err == nil {
 		n.rest.over()
+		if report, ok := load.FromHTTP(resp.Header); ok {
+			n.report(time.Now(), report)
+		}
+		if resp.Header.Get(load.HeaderBounce) != "" {
+			a.bounced.Store(true)
+		}
 		return resp, nil
 	}
 	if _, ok := errors.AsType[*dialError](err); ok {
@@ -168,11 +176,11 @@ func pickRested(now time.Time, a *attempt, v *view) *node {
 	var i int
 	avoid := a.tried
 	for range httpPicksPerCall {
-		i = a.pick(now, v.nodes, v.endpoints, avoid)
+		i = a.policy.Pick(v.list, a.request(now, avoid))
 		if v.nodes[i].rest.ready(now) {
 			break
 		}
-		avoid = append(slices.Clip(avoid), v.endpoints[i])
+		avoid = append(slices.Clip(avoid), v.nodes[i].endpoint)
 	}
 	return v.nodes[i]
 }
@@ -195,7 +203,7 @@ func (r *rest) ready(now time.Time) bool {
 	if int64(now.Sub(r.made)) < until {
 		return false
 	}
-	return r.until.CompareAndSwap(until, int64(now.Add(httpDialTimeout).Sub(r.made)))
+	return r.until.CompareAndSwap(until, int64(now.Add(connectTimeout).Sub(r.made)))
 }
 
 // begin starts a rest, longer with every failure.

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
@@ -22,6 +23,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"plinth.internal/client"
+	"plinth.internal/client/balancer"
 	"plinth.internal/middleware"
 	"plinth.internal/registry"
 	"plinth.internal/registry/memory"
@@ -131,6 +133,14 @@ type world struct {
 	client   *client.Client
 	events   *recorder
 	told     *registryRecorder
+
+	instances []*echo // that start made
+}
+
+// inTurn has all instances called one after the other: what most of these tests
+// are about would be hidden by a policy that avoids the sick.
+func inTurn(string, string) client.Settings {
+	return client.Settings{Balancer: balancer.NameRoundRobin}
 }
 
 func newWorld(t *testing.T, opts ...client.Option) *world {
@@ -145,7 +155,7 @@ func openWorld(t *testing.T, store *memory.Store, regOpts []registry.Option, opt
 	}
 	w := &world{store: store, events: &recorder{}, told: &registryRecorder{}}
 	w.registry = memory.Open(w.store, append([]registry.Option{registry.WithEvents(w.told.record)}, regOpts...)...)
-	c, err := client.New(w.registry, append([]client.Option{client.WithEvents(w.events.record)}, opts...)...)
+	c, err := client.New(w.registry, append([]client.Option{client.WithEvents(w.events.record), client.WithSettings(inTurn)}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,6 +203,7 @@ func (w *world) lapse(ids ...string) {
 func (w *world) start(t *testing.T, id string, handle func(context.Context, string) error) *echo {
 	t.Helper()
 	e := listen(t, id, "127.0.0.1:0", handle)
+	w.instances = append(w.instances, e)
 	w.announce(t, registry.Instance{ID: id, Endpoints: map[string]string{"grpc": e.addr}})
 	return e
 }
@@ -364,5 +375,23 @@ func reply(code codes.Code, trailers ...string) func(context.Context, string) er
 			return err
 		}
 		return status.Error(code, "as the test wants it")
+	}
+}
+
+// direct is a connection to one instance without any of the client's parts.
+func (w *world) direct(t *testing.T, addr string) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// failAll is echo.fail for all instances.
+func (w *world) failAll(handle func(context.Context, string) error) {
+	for _, e := range w.instances {
+		e.fail(handle)
 	}
 }

@@ -1,9 +1,7 @@
 package client
 
 import (
-	"maps"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -11,6 +9,7 @@ import (
 
 	"plinth.internal/client/balancer"
 	"plinth.internal/client/breaker"
+	"plinth.internal/client/outlier"
 	"plinth.internal/client/retry"
 	"plinth.internal/middleware"
 	"plinth.internal/middleware/deadline"
@@ -27,21 +26,25 @@ type service struct {
 	http     *directory
 
 	methods  methodTable
+	shared   fuse // of all methods that have no breaker of their own
 	httpView httpView
 	outage   atomic.Pointer[outage] // nil while the registry's own list is in use and current
+	ejection atomic.Pointer[outlier.Config]
 
 	conn *grpc.ClientConn // the shared one, nil until asked for; guarded by client.mu
 }
 
 func newService(c *Client, name string) *service {
 	s := &service{
-		client: c,
-		name:   name,
-		budget: retry.NewBudget(time.Now()),
-		policies: map[string]balancer.Policy{
-			LeastRequest: &balancer.LeastRequest{},
-			RoundRobin:   balancer.NewRoundRobin(),
-		},
+		client:   c,
+		name:     name,
+		budget:   retry.NewBudget(time.Now()),
+		policies: map[string]balancer.Policy{},
+	}
+	for _, name := range balancer.Names() {
+		if p, err := balancer.New(name); err == nil { // as it is for all names
+			s.policies[name] = p
+		}
 	}
 	s.grpc, s.http = newDirectory(s, "grpc"), newDirectory(s, "http")
 	s.httpView.known = make(chan struct{})
@@ -69,42 +72,32 @@ func (s *service) policy(name string) balancer.Policy {
 	if p := s.policies[name]; p != nil {
 		return p
 	}
-	return s.policies[LeastRequest]
+	return s.policies[balancer.NameAdaptive]
 }
 
-// methodTable keeps a breaker for each method. It is read without a lock and
-// grows once a method, up to a bound that only a proxy for foreign methods
-// reaches; the methods beyond it share one breaker.
-type methodTable struct {
-	known atomic.Pointer[map[methodKey]*breaker.Breaker]
-	mu    sync.Mutex // serialises writers
+// directory is where the instances for a call are.
+func (s *service) directory(call *middleware.Call) *directory {
+	if call.Kind.HTTP() {
+		return s.http
+	}
+	return s.grpc
 }
 
-type methodKey struct{ service, method string }
-
-const maxMethods = 1000
-
-func (t *methodTable) breaker(call *middleware.Call) *breaker.Breaker {
-	key := methodKey{call.Service, call.Method}
-	if known := t.known.Load(); known != nil {
-		if b := (*known)[key]; b != nil {
-			return b
-		}
+// configure applies the settings of ejection where they have changed.
+func (s *service) configure() {
+	want := s.settings("").Ejection
+	if have := s.ejection.Load(); have != nil && *have == want {
+		return
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	next := map[methodKey]*breaker.Breaker{}
-	if known := t.known.Load(); known != nil {
-		if len(*known) >= maxMethods {
-			key = methodKey{}
-		}
-		if b := (*known)[key]; b != nil { // another goroutine was faster
-			return b
-		}
-		maps.Copy(next, *known)
+	s.ejection.Store(&want)
+	s.grpc.detector.Configure(want)
+	s.http.detector.Configure(want)
+}
+
+// breaker is the one that a call runs through.
+func (s *service) breaker(m *methodState, set Settings) breaker.Breaker {
+	if set.OwnBreaker {
+		return m.own.breaker(set.Breaker)
 	}
-	b := breaker.New(time.Now(), nil)
-	next[key] = b
-	t.known.Store(&next)
-	return b
+	return s.shared.breaker(set.Breaker)
 }

@@ -7,23 +7,13 @@ import (
 	"time"
 
 	"plinth.internal/client/balancer"
+	"plinth.internal/client/breaker"
+	"plinth.internal/client/outlier"
 	"plinth.internal/client/retry"
 )
 
 // DefaultTimeout is the deadline of a call for which nothing else is said.
 const DefaultTimeout = 3 * time.Second
-
-// Values of [Settings.Balancer] and [Settings.Breaker].
-const (
-	// LeastRequest is [balancer.LeastRequest], the default.
-	LeastRequest = balancer.NameLeastRequest
-	// RoundRobin is [balancer.RoundRobin].
-	RoundRobin = balancer.NameRoundRobin
-	// BreakerAdaptive is the throttle of the package breaker, the default.
-	BreakerAdaptive = "adaptive"
-	// BreakerOff lets every attempt pass.
-	BreakerOff = "off"
-)
 
 // Settings are what can be chosen for each method of each service. The zero
 // value of a field means its default.
@@ -39,11 +29,24 @@ type Settings struct {
 	AttemptTimeout time.Duration
 	// Retry limits the attempts.
 	Retry retry.Policy
-	// Balancer is the policy that picks instances: [LeastRequest] or
-	// [RoundRobin]; "" means LeastRequest.
+	// Hedge sends a second attempt of a slow idempotent call; off by default.
+	Hedge retry.HedgePolicy
+	// Balancer names the policy that picks instances, one of
+	// [balancer.Names]; "" means [balancer.NameAdaptive].
 	Balancer string
-	// Breaker is [BreakerAdaptive] or [BreakerOff]; "" means BreakerAdaptive.
-	Breaker string
+	// HashHeader names the metadata or header whose value is the key of
+	// [balancer.NameConsistentHash], where the call's context has none from
+	// [WithHashKey]; "" means none.
+	HashHeader string
+	// Ejection says when an instance is kept out for its results. Those for
+	// the method "" count: it is one decision for all methods of a service.
+	Ejection outlier.Config
+	// Breaker says when calls are held back because the service as a whole
+	// does not want or manage them.
+	Breaker breaker.Config
+	// OwnBreaker gives the method a breaker of its own instead of the one that
+	// all methods of the service share.
+	OwnBreaker bool
 }
 
 // DefaultSettings returns settings with every default spelled out, but for
@@ -51,15 +54,12 @@ type Settings struct {
 func DefaultSettings() Settings {
 	return Settings{
 		Retry:    retry.Policy{}.WithDefaults(),
-		Balancer: LeastRequest,
-		Breaker:  BreakerAdaptive,
+		Hedge:    retry.HedgePolicy{},
+		Balancer: balancer.NameAdaptive,
+		Ejection: outlier.Config{}.WithDefaults(),
+		Breaker:  breaker.Config{}.WithDefaults(),
 	}
 }
-
-var (
-	balancers = []string{LeastRequest, RoundRobin}
-	breakers  = []string{BreakerAdaptive, BreakerOff}
-)
 
 // Validate checks the values. The error names each field that is wrong, its
 // value and the constraint.
@@ -68,16 +68,10 @@ func (s Settings) Validate() error {
 	if s.AttemptTimeout < 0 {
 		errs = append(errs, fmt.Errorf("set AttemptTimeout to %s: must not be negative", s.AttemptTimeout))
 	}
-	if err := s.Retry.Validate(); err != nil {
-		errs = append(errs, err)
+	if s.Balancer != "" && !slices.Contains(balancer.Names(), s.Balancer) {
+		errs = append(errs, fmt.Errorf("set Balancer to %q: must be one of %q", s.Balancer, balancer.Names()))
 	}
-	if s.Balancer != "" && !slices.Contains(balancers, s.Balancer) {
-		errs = append(errs, fmt.Errorf("set Balancer to %q: must be one of %q", s.Balancer, balancers))
-	}
-	if s.Breaker != "" && !slices.Contains(breakers, s.Breaker) {
-		errs = append(errs, fmt.Errorf("set Breaker to %q: must be one of %q", s.Breaker, breakers))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.Retry.Validate(), s.Hedge.Validate(), s.Ejection.Validate(), s.Breaker.Validate())...)
 }
 
 // effective replaces what is not valid by its default. Where a default is the
@@ -87,6 +81,9 @@ func (s Settings) effective() Settings {
 		s.Retry = retry.Policy{}
 	}
 	s.Retry = s.Retry.WithDefaults()
+	if s.Hedge.Validate() != nil {
+		s.Hedge = retry.HedgePolicy{}
+	}
 	return s
 }
 

@@ -6,9 +6,11 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"plinth.internal/client/balancer"
+	"plinth.internal/client/outlier"
 	"plinth.internal/registry"
 )
 
@@ -16,7 +18,9 @@ import (
 type node struct {
 	id       string
 	addr     string
+	home     *directory
 	endpoint *balancer.Endpoint
+	record   *outlier.Record
 	rest     *rest
 	// spare is set for an instance that drains while others do not: it gets
 	// calls only if none of those can be called.
@@ -31,10 +35,10 @@ type view struct {
 	service *service
 	nodes   []*node // those that are not spare
 	spares  []*node
-	// endpoints are those of nodes, as the policies want them.
-	endpoints []*balancer.Endpoint
-	byAddr    map[string]*node // nodes and spares
-	listed    int
+	// list has the endpoints of nodes, as the policies want them.
+	list   *balancer.List
+	byAddr map[string]*node // nodes and spares
+	listed int
 	// err is why there are no nodes.
 	err error
 	// known is false while no list has ever been had.
@@ -50,10 +54,12 @@ type directory struct {
 	service  *service
 	protocol string
 	set      balancer.Set
+	detector *outlier.Detector
+	size     atomic.Int64 // of the last view: how many can be picked
 }
 
 func newDirectory(s *service, protocol string) *directory {
-	return &directory{service: s, protocol: protocol}
+	return &directory{service: s, protocol: protocol, detector: outlier.New(outlier.Config{}, nil)}
 }
 
 // view turns a registry's list into a view. Instances without an endpoint for
@@ -85,14 +91,23 @@ func (d *directory) view(snapshot registry.Snapshot, old *view) *view {
 	}
 	v := &view{service: d.service, listed: len(list), known: true, byAddr: make(map[string]*node, len(order))}
 	now := time.Now()
+	judged := make([]outlier.Member, len(order))
+	for i, addr := range order {
+		judged[i] = outlier.Member{Addr: addr, Started: chosen[addr].Started}
+	}
+	records := d.detector.Update(now, judged)
 	members := make([]balancer.Member, len(order))
 	for i, addr := range order {
 		inst := chosen[addr]
-		members[i] = balancer.Member{Addr: addr, Weight: inst.Weight, Started: inst.Started}
+		members[i] = balancer.Member{Addr: addr, Weight: inst.Weight, Started: inst.Started, Gate: records[i]}
 	}
+	endpoints := make([]*balancer.Endpoint, 0, len(order))
 	for i, endpoint := range d.set.Update(now, members) {
 		inst := chosen[order[i]]
-		n := &node{id: inst.ID, addr: order[i], endpoint: endpoint, spare: up > 0 && inst.State == registry.Draining}
+		n := &node{
+			id: inst.ID, addr: order[i], home: d, endpoint: endpoint, record: records[i],
+			spare: up > 0 && inst.State == registry.Draining,
+		}
 		_, n.quarantined = snapshot.Quarantined[inst.ID]
 		if old != nil && old.byAddr[n.addr] != nil {
 			n.rest = old.byAddr[n.addr].rest
@@ -104,9 +119,11 @@ func (d *directory) view(snapshot registry.Snapshot, old *view) *view {
 			v.spares = append(v.spares, n)
 		} else {
 			v.nodes = append(v.nodes, n)
-			v.endpoints = append(v.endpoints, endpoint)
+			endpoints = append(endpoints, endpoint)
 		}
 	}
+	v.list = balancer.NewList(endpoints)
+	d.size.Store(int64(len(endpoints)))
 	if len(v.nodes) == 0 {
 		v.err = d.nobody(list)
 	}

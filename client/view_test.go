@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"plinth.internal/client/breaker"
 	"plinth.internal/middleware"
 	"plinth.internal/registry"
 	"plinth.internal/registry/memory"
@@ -63,7 +64,7 @@ func TestView(t *testing.T) {
 			if (v.err != nil) != (tt.err != "") || v.err != nil && !strings.Contains(v.err.Error(), tt.err) {
 				t.Errorf("error is %v, want %q", v.err, tt.err)
 			}
-			if len(v.endpoints) != len(v.nodes) || len(v.byAddr) != len(v.nodes)+len(v.spares) || v.listed != len(tt.list) {
+			if v.list.Len() != len(v.nodes) || len(v.byAddr) != len(v.nodes)+len(v.spares) || v.listed != len(tt.list) {
 				t.Errorf("the view does not agree with itself: %+v", v)
 			}
 		})
@@ -103,7 +104,7 @@ func TestRest(t *testing.T) {
 	if r.ready(after) {
 		t.Error("a second call was let through to try")
 	}
-	if !r.ready(after.Add(httpDialTimeout)) {
+	if !r.ready(after.Add(connectTimeout)) {
 		t.Error("after the try nobody may try again")
 	}
 	for range 20 {
@@ -123,12 +124,12 @@ func TestMethodTableIsBounded(t *testing.T) {
 	var last *middleware.Call
 	for i := range maxMethods {
 		last = &middleware.Call{Service: "s", Method: string(rune('a' + i))}
-		table.breaker(last)
+		table.get(last)
 	}
-	if first := table.breaker(last); first != table.breaker(last) {
-		t.Error("a method does not keep its breaker")
+	if first := table.get(last); first != table.get(last) {
+		t.Error("a method does not keep its state")
 	}
-	x, y := table.breaker(&middleware.Call{Method: "x1"}), table.breaker(&middleware.Call{Method: "x2"})
+	x, y := table.get(&middleware.Call{Method: "x1"}), table.get(&middleware.Call{Method: "x2"})
 	if x != y {
 		t.Error("the table grows without a bound")
 	}
@@ -139,7 +140,7 @@ func TestMethodTableIsBounded(t *testing.T) {
 
 func TestErrorsHaveCodes(t *testing.T) {
 	cause := errors.New("reset")
-	for _, err := range []error{&BreakerError{}, &unreachableError{err: cause}} {
+	for _, err := range []error{&BreakerError{Rejection: &breaker.Rejection{}}, &unreachableError{err: cause}} {
 		if got := middleware.Code(err); got != codes.Unavailable {
 			t.Errorf("%T has code %s", err, got)
 		}

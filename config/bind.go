@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -21,37 +20,132 @@ import (
 //
 // Keys below the path that T does not have are errors, except at the root:
 // there other parts may bind them, and [Config.Unused] reports what is left.
+//
+// All keys are cold: later changes of the configuration are checked and need a
+// restart to apply. [Watch] binds hot keys.
 func Bind[T any](c *Config, path string, defaults T) (T, error) {
-	b := &binder{c: c, entries: map[string]Entry{}, used: map[*item]bool{}}
-	out := defaults
-	v := reflect.ValueOf(&out).Elem()
-	if v.Kind() != reflect.Struct {
-		return defaults, fmt.Errorf("bind configuration %q: %T is not a struct", path, defaults)
-	}
-	b.structure(v, path)
-	b.unknown(v, path)
-	b.validate(v, path)
-	if err := errors.Join(b.errs...); err != nil {
+	value, _, err := bind(c, path, defaults, nil)
+	if err != nil {
 		return defaults, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	maps.Copy(c.entries, b.entries)
-	for it := range b.used {
-		it.used = true
-	}
-	return out, nil
+	return *value, nil
 }
 
-// binder lays the layers over one struct. Only what it collects is written to
-// the Config, when all went well.
+// Watch does what [Bind] does, for keys that are hot: the value follows the
+// configuration as it is reloaded, see [Config.Reload] and [Config.Follow]. Hot
+// are the fields tagged hot:"true", with all that is below them; where no field
+// is tagged, all are. Other fields keep what they had at the start.
+//
+// Call it during setup, once for a section: what is watched is held by c for as
+// long as c lives.
+func Watch[T any](c *Config, path string, defaults T) (*Value[T], error) {
+	v := &Value[T]{config: c}
+	_, slot, err := bind(c, path, defaults, v)
+	if err != nil {
+		return nil, err
+	}
+	v.slot = slot
+	return v, nil
+}
+
+// binding is what was bound, to be bound again when a document has changed.
+type binding struct {
+	path    string
+	typ     reflect.Type
+	watch   bool
+	allHot  bool                             // of a watch: every key is
+	lay     func(b *binder) any              // lays b's layers over the defaults; returns a pointer to the struct
+	changed func(before, after any) []func() // nil where nobody watches
+}
+
+// bind binds and keeps the binding, in the returned slot.
+func bind[T any](c *Config, path string, defaults T, watcher *Value[T]) (*T, int, error) {
+	typ := reflect.TypeFor[T]()
+	if typ.Kind() != reflect.Struct {
+		return nil, 0, fmt.Errorf("bind configuration %q: %T is not a struct", path, defaults)
+	}
+	bd := &binding{path: path, typ: typ}
+	if watcher != nil {
+		bd.watch, bd.allHot, bd.changed = true, !marksHot(typ), watcher.changed
+	}
+	bd.lay = func(b *binder) any {
+		out := defaults
+		v := reflect.ValueOf(&out).Elem()
+		b.structure(v, path)
+		if b.strict {
+			b.unknown(v, path)
+		}
+		b.validate(v, path)
+		return &out
+	}
+	for {
+		old := c.state.Load()
+		r, err := bd.bind(old.start, old.current)
+		if err != nil {
+			return nil, 0, err
+		}
+		next := *old
+		next.entries, next.used = maps.Clone(old.entries), maps.Clone(old.used)
+		maps.Copy(next.entries, r.entries)
+		maps.Copy(next.used, r.used)
+		// Binding the same once more must not make every reload dearer.
+		slot := slices.IndexFunc(old.bindings, func(o *binding) bool { return !o.watch && !bd.watch && o.path == path && o.typ == typ })
+		if slot < 0 {
+			slot = len(old.bindings)
+			next.bindings = append(slices.Clip(old.bindings), bd)
+			next.values = append(slices.Clip(old.values), r.value)
+		} else {
+			next.bindings, next.values = slices.Clone(old.bindings), slices.Clone(old.values)
+			next.bindings[slot], next.values[slot] = bd, r.value
+		}
+		if c.state.CompareAndSwap(old, &next) {
+			value, _ := r.value.(*T)
+			return value, slot, nil
+		}
+	}
+}
+
+// marksHot reports a struct with a field that is tagged as hot, at any depth.
+func marksHot(t reflect.Type) bool {
+	seen := map[reflect.Type]bool{} // a map may be of the struct that it stands in
+	var marks func(t reflect.Type) bool
+	marks = func(t reflect.Type) bool {
+		for t.Kind() == reflect.Map {
+			t = t.Elem()
+		}
+		if isPlain(t) || seen[t] {
+			return false
+		}
+		seen[t] = true
+		return slices.ContainsFunc(fields(t), func(f field) bool { return f.hot || marks(f.Type) })
+	}
+	return marks(t)
+}
+
+// binder lays the layers over one struct. What it collects is kept only when all
+// went well.
 type binder struct {
-	c       *Config
-	entries map[string]Entry
+	cold, warm layers // where cold and hot keys have their values from
+	watch      bool   // tags make fields hot
+	strict     bool   // report keys that the struct does not have
+
+	entries map[string]entry
 	used    map[*item]bool
 	errs    []error
+	hot     bool // where the binder is now, keys are hot
 	inMap   bool // below a map
 }
+
+// layers are those for the keys where the binder is now.
+func (b *binder) layers() layers {
+	if b.hot {
+		return b.warm
+	}
+	return b.cold
+}
+
+// given are the items of a key, lowest precedence first.
+func (b *binder) given(key string) []*item { return b.layers().given(key) }
 
 func join(path, key string) string {
 	if path == "" {
@@ -62,23 +156,17 @@ func join(path, key string) string {
 
 func (b *binder) structure(v reflect.Value, path string) {
 	b.section(path, false)
+	outer := b.hot
 	for _, f := range fields(v.Type()) {
+		b.hot = outer || b.watch && f.hot
 		b.value(v.FieldByIndex(f.Index), join(path, f.key))
 	}
-}
-
-// given are the items of a key, lowest precedence first, nil where a layer has
-// none.
-func (b *binder) given(key string) [3]*item {
-	return [3]*item{b.c.file[key], b.c.env[EnvName(key)], b.c.flag[key]}
+	b.hot = outer
 }
 
 // section reports a value that was given where keys are wanted.
 func (b *binder) section(path string, secret bool) {
 	for _, it := range b.given(path) {
-		if it == nil {
-			continue
-		}
 		b.used[it] = true
 		if !it.isNull {
 			b.errs = append(b.errs, &Error{Source: it.source, Key: path, Value: shown(it.value, secret), Problem: "is a plain value, want keys below " + path})
@@ -91,6 +179,7 @@ type field struct {
 	reflect.StructField
 
 	key string
+	hot bool // it is tagged so, or the inline struct that it comes from
 }
 
 // fields are the keys of a struct, those of structs tagged ",inline" among them
@@ -103,16 +192,20 @@ func fields(t reflect.Type) []field {
 		if flags == "inline" && f.Type.Kind() == reflect.Struct && (f.Anonymous || f.IsExported()) {
 			for _, inner := range fields(f.Type) {
 				inner.Index = append([]int{i}, inner.Index...)
+				inner.hot = inner.hot || isHot(f)
 				out = append(out, inner)
 			}
 			continue
 		}
 		if f.IsExported() && key != "" && key != "-" {
-			out = append(out, field{f, key})
+			out = append(out, field{f, key, isHot(f)})
 		}
 	}
 	return out
 }
+
+// isHot reports the tag that marks a field as hot.
+func isHot(f reflect.StructField) bool { return f.Tag.Get("hot") == "true" }
 
 func (b *binder) value(v reflect.Value, key string) {
 	switch {
@@ -131,9 +224,6 @@ func (b *binder) value(v reflect.Value, key string) {
 func (b *binder) leaf(v reflect.Value, key string) {
 	source := Source{Kind: KindDefault}
 	for _, it := range b.given(key) {
-		if it == nil {
-			continue
-		}
 		b.used[it] = true
 		if it.isNull {
 			continue
@@ -144,7 +234,7 @@ func (b *binder) leaf(v reflect.Value, key string) {
 		}
 		source = it.source
 	}
-	b.entries[key] = Entry{Key: key, Value: text(v), Source: source}
+	b.entries[key] = entry{Entry{Key: key, Value: written(v), Source: source, Hot: b.hot}, v.Interface()}
 }
 
 // unknown reports keys of the file and the command line that the bound struct
@@ -159,8 +249,8 @@ func (b *binder) unknown(v reflect.Value, path string) {
 		}
 	}
 	var errs []error
-	for _, layer := range []map[string]*item{b.c.file, b.c.flag} {
-		for key, it := range layer {
+	for _, l := range b.warm.byPath() {
+		for key, it := range l.items {
 			below := func(section string) bool { return strings.HasPrefix(key, section+".") }
 			if !b.used[it] && slices.ContainsFunc(sections, below) {
 				errs = append(errs, unknownKey(it.source, key, b.entries))

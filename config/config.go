@@ -2,15 +2,18 @@
 //
 // Values are layered, lowest first: the defaults in the code, a YAML file, the
 // environment, the command line. [Load] reads the layers, [Bind] lays them over
-// a struct, and [Config.Unused] finds what nobody asked for. Keys are paths of
+// a struct, [Watch] does so for keys that are hot, and [Config.Unused] finds what
+// nobody asked for. [Config.Follow] takes over changes of the file while the
+// process runs; the environment and the command line stay. Keys are paths of
 // the struct's yaml tags ("server.grpc.addr"); the environment spells a key as
 // PLINTH_SERVER_GRPC_ADDR, the command line as --server.grpc.addr=VALUE.
 //
 // Guarantees: an unknown key, a key given twice and a value that does not fit
 // are errors ([Error]) that name the source, the line, the key, the value and
 // what was wanted; all of them are reported at once; a struct is bound wholly or
-// not at all; a [Secret] is never shown. A Config may be read by any number of
-// goroutines.
+// not at all, and a changed file is taken in one step for all structs or not at
+// all; a [Secret] is never shown. A Config may be read by any number of
+// goroutines; it starts none.
 package config
 
 import (
@@ -21,6 +24,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // Source is where a value came from.
@@ -83,25 +87,28 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Config is the layers of one process.
+// Config is the layers of one process, and everything that was bound to them.
 type Config struct {
-	file map[string]*item // by key path, leaves only
-	env  map[string]*item // by variable name
-	flag map[string]*item // by key path
+	documents []document // set by Load
+	state     atomic.Pointer[state]
+	status    atomic.Pointer[Status]
 
-	mu      sync.Mutex
-	entries map[string]Entry // by key path: the effective values of what was bound
+	reloading sync.Mutex // held by the one Reload that runs
+
+	mu         sync.Mutex
+	queue      []func() // calls of OnChange functions that are due, guarded by mu
+	delivering bool     // somebody is making them, guarded by mu
 }
 
-// item is a value that was given somewhere, not yet typed.
-type item struct {
-	source Source
-	value  string
-	list   []string // of a YAML list
-	isList bool
-	isNull bool // a key with nothing behind it, which sets nothing
-	depth  int  // of the mappings in a file that it stands in; 0 elsewhere
-	used   bool // guarded by Config.mu
+// state is all that readers see. It is never changed, only replaced.
+type state struct {
+	start    layers // as loaded: where cold keys have their values from
+	current  layers // of the last reading that was good: where hot keys have theirs from
+	texts    []text // of that reading, by document
+	bindings []*binding
+	values   []any            // by binding: a pointer to its struct
+	entries  map[string]entry // by key path: the effective values of what was bound
+	used     map[*item]bool   // of current
 }
 
 // Entry is one effective value.
@@ -112,6 +119,15 @@ type Entry struct {
 	Value string
 	// Source is where it came from.
 	Source Source
+	// Hot says that a change applies while the process runs.
+	Hot bool
+}
+
+// entry is an Entry and the value itself, which may be secret.
+type entry struct {
+	Entry
+
+	value any
 }
 
 // Option adds a layer.
@@ -145,48 +161,33 @@ func Load(opts ...Option) (*Config, error) {
 	for _, o := range opts {
 		o(&l)
 	}
-	c := &Config{
-		file: map[string]*item{}, env: map[string]*item{}, flag: map[string]*item{},
-		entries: map[string]Entry{},
-	}
+	c := &Config{}
+	var all layers
 	var errs []error
 	if l.path != "" {
-		data, err := os.ReadFile(l.path)
-		switch {
-		case err == nil:
-			errs = append(errs, c.parseFile(l.path, data))
-		case l.required || !errors.Is(err, os.ErrNotExist):
-			errs = append(errs, fmt.Errorf("read configuration: %w", err))
-		}
+		c.documents = append(c.documents, document{layer: len(all), name: l.path, required: l.required, read: func() ([]byte, error) { return os.ReadFile(l.path) }})
+		all = append(all, layer{})
 	}
-	c.readEnviron(l.environ)
-	for _, kv := range l.flags {
-		key, value, ok := strings.Cut(kv, "=")
-		src := Source{Kind: KindFlag, Name: "--" + key}
-		switch _, twice := c.flag[key]; {
-		case key == "":
-			errs = append(errs, &Error{Source: src, Problem: "is not a setting, want --KEY=VALUE"})
-		case !ok:
-			errs = append(errs, &Error{Source: src, Key: key, Problem: "has no value, want --" + key + "=VALUE"})
-		case twice:
-			errs = append(errs, &Error{Source: src, Key: key, Problem: "is given twice"})
-		default:
-			c.flag[key] = &item{source: src, value: value}
-		}
-	}
+	all = append(all, readEnviron(l.environ))
+	flags, err := readFlags(l.flags)
+	all = append(all, flags)
+	texts := c.read()
+	all, fileErr := c.parse(all, texts, nil)
+	errs = append(errs, fileErr, err)
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	c.state.Store(&state{start: all, current: all, texts: texts, entries: map[string]entry{}, used: map[*item]bool{}})
+	c.status.Store(&Status{})
 	return c, nil
 }
 
 // Entries are the effective values of everything that was bound, sorted by key.
 func (c *Config) Entries() []Entry {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	out := make([]Entry, 0, len(c.entries))
-	for _, e := range c.entries {
-		out = append(out, e)
+	entries := c.state.Load().entries
+	out := make([]Entry, 0, len(entries))
+	for _, e := range entries {
+		out = append(out, e.Entry)
 	}
 	slices.SortFunc(out, func(a, b Entry) int { return strings.Compare(a.Key, b.Key) })
 	return out
@@ -195,37 +196,15 @@ func (c *Config) Entries() []Entry {
 // Unused reports the values that were given but that no [Bind] asked for, which
 // are most often misspelt. Call it when everything is bound.
 func (c *Config) Unused() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var errs []error
-	for key, it := range c.file {
-		if !it.used {
-			errs = append(errs, unknownKey(it.source, key, c.entries))
-		}
-	}
-	for name, it := range c.env {
-		if !it.used {
-			errs = append(errs, unknownKey(it.source, strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, EnvPrefix), "_", ".")), c.entries))
-		}
-	}
-	for key, it := range c.flag {
-		if !it.used {
-			errs = append(errs, unknownKey(it.source, key, c.entries))
-		}
-	}
-	return errors.Join(sorted(errs)...)
-}
-
-func sorted(errs []error) []error {
-	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return errs
+	s := c.state.Load()
+	return s.current.unused(s.used, s.entries)
 }
 
 // maxTypos is how far a key may be from a known one to be taken for it: the
 // wrong letters in it, two that changed places counted as one.
 const maxTypos = 3
 
-func unknownKey(src Source, key string, entries map[string]Entry) error {
+func unknownKey(src Source, key string, entries map[string]entry) error {
 	problem := "is not a known key"
 	best, distance := "", min(maxTypos, len(key)/3)
 	for known := range entries {

@@ -14,32 +14,34 @@ type Key struct {
 	Default string
 	// Doc is the field's doc tag.
 	Doc string
+	// Hot says that the field is tagged hot:"true", or stands below one that is.
+	Hot bool
 }
 
 // Describe lists the keys of a struct in its order, with the given defaults.
 func Describe[T any](defaults T) []Key {
 	v := reflect.ValueOf(&defaults).Elem()
-	return describe(v, "", nil)
+	return describe(v, "", false, nil)
 }
 
-func describe(v reflect.Value, path string, keys []Key) []Key {
+func describe(v reflect.Value, path string, hot bool, keys []Key) []Key {
 	for _, f := range fields(v.Type()) {
-		fv, key := v.FieldByIndex(f.Index), join(path, f.key)
+		fv, key, hot := v.FieldByIndex(f.Index), join(path, f.key), hot || f.hot
 		switch {
 		case fv.Kind() == reflect.Map:
 			elem := reflect.New(fv.Type().Elem()).Elem()
 			key = join(key, "<name>")
 			if elem.Kind() == reflect.Struct && !isText(elem) {
-				for _, k := range describe(elem, key, nil) {
-					keys = append(keys, Key{Path: k.Path, Doc: k.Doc})
+				for _, k := range describe(elem, key, hot, nil) {
+					keys = append(keys, Key{Path: k.Path, Doc: k.Doc, Hot: k.Hot})
 				}
 				continue
 			}
-			keys = append(keys, Key{Path: key, Doc: f.Tag.Get("doc")})
+			keys = append(keys, Key{Path: key, Doc: f.Tag.Get("doc"), Hot: hot})
 		case fv.Kind() == reflect.Struct && !isText(fv):
-			keys = describe(fv, key, keys)
+			keys = describe(fv, key, hot, keys)
 		default:
-			keys = append(keys, Key{Path: key, Env: EnvName(key), Default: text(fv), Doc: f.Tag.Get("doc")})
+			keys = append(keys, Key{Path: key, Env: EnvName(key), Default: written(fv), Doc: f.Tag.Get("doc"), Hot: hot})
 		}
 	}
 	return keys

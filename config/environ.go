@@ -18,18 +18,20 @@ func envPart(part string) string { return strings.ToUpper(envReplacer.Replace(pa
 
 // readEnviron takes the variables that are keys out of a list as os.Environ
 // gives it.
-func (c *Config) readEnviron(environ []string) {
+func readEnviron(environ []string) layer {
 	vars := map[string]string{}
 	for _, kv := range environ {
 		if name, value, ok := strings.Cut(kv, "="); ok && strings.HasPrefix(name, EnvPrefix) {
 			vars[name] = value
 		}
 	}
+	env := layer{items: map[string]*item{}, byName: true}
 	for name, value := range vars {
 		if !isServiceLink(vars, name) {
-			c.env[name] = &item{source: Source{Kind: KindEnv, Name: name}, value: value}
+			env.items[name] = &item{source: Source{Kind: KindEnv, Name: name}, value: value}
 		}
 	}
+	return env
 }
 
 // Kubernetes gives every container variables for each Service of its namespace:

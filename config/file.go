@@ -22,48 +22,48 @@ const (
 // yamlLine begins the texts of the YAML library that name a line.
 var yamlLine = regexp.MustCompile(`^line (\d+): `)
 
-// parseFile reads a YAML document into c.file.
-func (c *Config) parseFile(name string, data []byte) error {
+// parseDocument reads the items of a YAML document.
+func parseDocument(name string, data []byte) (map[string]*item, error) {
+	f := &documentReader{name: name, items: map[string]*item{}}
 	var doc, second yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	err := dec.Decode(&doc)
 	if errors.Is(err, io.EOF) {
-		return nil // an empty file sets nothing
+		return f.items, nil // an empty file sets nothing
 	}
 	if err == nil {
 		if err = dec.Decode(&second); errors.Is(err, io.EOF) {
 			err = nil
 		} else if err == nil {
-			return fmt.Errorf("%s:%d: a second document begins here; one file is one document", name, second.Line)
+			return nil, fmt.Errorf("%s:%d: a second document begins here; one file is one document", name, second.Line)
 		}
 	}
 	if err != nil {
 		text := strings.TrimPrefix(err.Error(), "yaml: ")
 		if m := yamlLine.FindStringSubmatch(text); m != nil {
-			return fmt.Errorf("%s:%s: not YAML: %s", name, m[1], text[len(m[0]):])
+			return nil, fmt.Errorf("%s:%s: not YAML: %s", name, m[1], text[len(m[0]):])
 		}
-		return fmt.Errorf("%s: not YAML: %s", name, text)
+		return nil, fmt.Errorf("%s: not YAML: %s", name, text)
 	}
 	if len(doc.Content) == 0 {
-		return nil
+		return f.items, nil
 	}
 	root := doc.Content[0]
 	if isNull(root) {
-		return nil
+		return f.items, nil
 	}
 	if root.Kind != yaml.MappingNode {
-		return fmt.Errorf("%s:%d: want a mapping of keys to values", name, root.Line)
+		return nil, fmt.Errorf("%s:%d: want a mapping of keys to values", name, root.Line)
 	}
-	f := &fileReader{name: name, items: c.file}
 	f.mapping(root, nil)
-	return errors.Join(f.errs...)
+	return f.items, errors.Join(f.errs...)
 }
 
 // isNull reports a node with nothing in it. What the library calls null is a
 // plain scalar; a quoted one is a string.
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
 
-type fileReader struct {
+type documentReader struct {
 	name  string
 	items map[string]*item
 	errs  []error
@@ -71,17 +71,17 @@ type fileReader struct {
 	full  bool // maxNodes was reached: nothing more is read
 }
 
-func (f *fileReader) fail(n *yaml.Node, path []string, problem string) {
+func (f *documentReader) fail(n *yaml.Node, path []string, problem string) {
 	f.errs = append(f.errs, &Error{Source: f.source(n), Key: strings.Join(path, "."), Problem: problem})
 }
 
-func (f *fileReader) source(n *yaml.Node) Source {
+func (f *documentReader) source(n *yaml.Node) Source {
 	return Source{Kind: KindFile, Name: f.name, Line: n.Line}
 }
 
 // put keeps an item. The same key can be reached twice without standing twice in
 // one mapping: as "a: {b: 1}" and as "a.b: 1".
-func (f *fileReader) put(k *yaml.Node, path []string, it *item) {
+func (f *documentReader) put(k *yaml.Node, path []string, it *item) {
 	key := strings.Join(path, ".")
 	if old, twice := f.items[key]; twice {
 		f.fail(k, path, fmt.Sprintf("is given twice, first on line %d", old.source.Line))
@@ -91,7 +91,7 @@ func (f *fileReader) put(k *yaml.Node, path []string, it *item) {
 	f.items[key] = it
 }
 
-func (f *fileReader) mapping(n *yaml.Node, path []string) {
+func (f *documentReader) mapping(n *yaml.Node, path []string) {
 	seen := map[string]int{}
 	for i := 0; i+1 < len(n.Content) && !f.full; i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
@@ -112,7 +112,7 @@ func (f *fileReader) mapping(n *yaml.Node, path []string) {
 
 // value reads what stands at a key. Where it comes through an alias its errors
 // name the key's line, not the anchor's.
-func (f *fileReader) value(k, v *yaml.Node, path []string) {
+func (f *documentReader) value(k, v *yaml.Node, path []string) {
 	if f.nodes++; f.nodes > maxNodes {
 		f.fail(k, path, fmt.Sprintf("is too much: the file unfolds to more than %d values", maxNodes))
 		f.full = true
@@ -138,7 +138,7 @@ func (f *fileReader) value(k, v *yaml.Node, path []string) {
 	}
 }
 
-func (f *fileReader) list(k, v *yaml.Node, path []string) {
+func (f *documentReader) list(k, v *yaml.Node, path []string) {
 	it := &item{source: f.source(k), isList: true, list: make([]string, 0, len(v.Content))}
 	for _, e := range v.Content {
 		f.nodes++

@@ -19,8 +19,8 @@ func (b *binder) mapping(v reflect.Value, key string) {
 		names[k.String()] = true
 	}
 	prefix := key + "."
-	for _, layer := range []map[string]*item{b.c.file, b.c.flag} {
-		for k, it := range layer {
+	for _, l := range b.layers().byPath() {
+		for k, it := range l.items {
 			if rest, ok := strings.CutPrefix(k, prefix); ok {
 				names[b.mapKey(elem, rest)] = true
 				b.tooDeep(elem, key, k, it)
@@ -93,15 +93,17 @@ func (b *binder) envKeys(elem reflect.Type, key string) []string {
 		suffixes, inner = leaves(elem)
 	}
 	names := map[string]bool{}
-	for env, it := range b.c.env {
-		rest, ok := strings.CutPrefix(env, prefix)
-		if !ok || b.used[it] || slices.ContainsFunc(inner, func(m string) bool { return strings.Contains(rest, m) }) {
-			continue
-		}
-		for _, s := range suffixes {
-			if name, ok := strings.CutSuffix(rest, s); ok && name != "" {
-				names[strings.ToLower(strings.ReplaceAll(name, "_", "-"))] = true
-				break
+	for _, l := range b.layers().byVariable() {
+		for env, it := range l.items {
+			rest, ok := strings.CutPrefix(env, prefix)
+			if !ok || b.used[it] || slices.ContainsFunc(inner, func(m string) bool { return strings.Contains(rest, m) }) {
+				continue
+			}
+			for _, s := range suffixes {
+				if name, ok := strings.CutSuffix(rest, s); ok && name != "" {
+					names[strings.ToLower(strings.ReplaceAll(name, "_", "-"))] = true
+					break
+				}
 			}
 		}
 	}

@@ -89,8 +89,8 @@ func setScalar(v reflect.Value, s string) error {
 	return nil
 }
 
-// text is a value as it would be written in a file.
-func text(v reflect.Value) string {
+// written is a value as it would be written in a file.
+func written(v reflect.Value) string {
 	if m, ok := reflect.TypeAssert[encoding.TextMarshaler](v); ok {
 		if b, err := m.MarshalText(); err == nil {
 			return string(b)
@@ -99,7 +99,7 @@ func text(v reflect.Value) string {
 	if v.Kind() == reflect.Slice {
 		parts := make([]string, v.Len())
 		for i := range parts {
-			parts[i] = text(v.Index(i))
+			parts[i] = written(v.Index(i))
 		}
 		return strings.Join(parts, ",")
 	}

@@ -37,14 +37,12 @@ func TestAdminPages(t *testing.T) {
 		}
 	}
 	_, body := ask(t, app, http.MethodGet, "/debug/config", "")
-	var config map[string]struct {
-		Value  string `json:"value"`
-		Source string `json:"source"`
-	}
-	if err := json.Unmarshal([]byte(body), &config); err != nil {
+	var doc framework.ConfigDocument
+	if err := json.Unmarshal([]byte(body), &doc); err != nil {
 		t.Fatal(err)
 	}
-	if got := config["server.drain.delay"]; got.Value != "0s" || got.Source != "flag --server.drain.delay" {
+	config := doc.Values
+	if got := config["server.drain.delay"]; got.Value != "0s" || got.Source != "flag --server.drain.delay" || got.Hot {
 		t.Errorf("server.drain.delay = %+v", got)
 	}
 	if got := config["server.drain.timeout"]; got.Value != "30s" || got.Source != "default" {
@@ -52,6 +50,9 @@ func TestAdminPages(t *testing.T) {
 	}
 	if strings.Contains(body, "hunter2") || config["registry.password"].Value != "***" {
 		t.Errorf("the password is shown: %+v", config["registry.password"])
+	}
+	if !config["telemetry.log.level"].Hot || doc.File != "" || doc.Reload.At != "" || len(doc.Restart) != 0 {
+		t.Errorf("without a file: %+v", doc)
 	}
 }
 

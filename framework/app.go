@@ -39,6 +39,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -50,6 +51,7 @@ import (
 	"plinth.internal/metrics"
 	"plinth.internal/middleware"
 	"plinth.internal/middleware/deadline"
+	"plinth.internal/middleware/load"
 	"plinth.internal/middleware/logging"
 	"plinth.internal/middleware/metering"
 	"plinth.internal/middleware/recovery"
@@ -69,7 +71,8 @@ type App struct {
 	setup    Setup
 	opts     options
 	cfg      *config.Config
-	settings settings
+	settings settings                    // as at the start; what is hot may have changed since
+	clients  atomic.Pointer[clientTable] // the section clients as it is now
 	started  time.Time
 
 	log     *log.Log
@@ -115,10 +118,11 @@ func New(name string, setup Setup, opts ...Option) (*App, error) {
 	if err != nil {
 		return nil, &configError{err}
 	}
-	s, err := config.Bind(cfg, "", defaultSettings())
+	watched, err := config.Watch(cfg, "", defaultSettings())
 	if err != nil {
 		return nil, &configError{err}
 	}
+	s := watched.Get()
 	a := &App{
 		name: name, setup: setup, opts: o, cfg: cfg, settings: s,
 		started: time.Now(), ready: make(chan struct{}),
@@ -133,6 +137,10 @@ func New(name string, setup Setup, opts ...Option) (*App, error) {
 	}
 	if err := a.build(); err != nil {
 		return nil, errors.Join(err, a.closeParts(context.Background()))
+	}
+	watched.OnChange(a.applySettings)
+	if a.followsConfig() {
+		a.group.add(configCheck, a.followConfig)
 	}
 	return a, nil
 }
@@ -163,6 +171,7 @@ func (a *App) build() error {
 	if err != nil {
 		return &configError{err}
 	}
+	a.clients.Store(newClientTable(s.Clients))
 	a.group = newGroup(a.emit)
 	a.health = health.New(health.OnChange(func(r health.Result) { a.emit(CheckChanged{r}) }))
 	if a.registry, a.ownRegistry, err = a.openRegistry(); err != nil {
@@ -170,13 +179,15 @@ func (a *App) build() error {
 	}
 	a.client, err = client.New(a.registry, append([]client.Option{
 		client.WithMiddleware(tracing.Client(a.tracer), logging.Client(a.log), metering.Client(a.metrics.Client)),
-		client.WithSettings(clientSettingsOf(s.Clients)),
+		client.WithSettings(func(service, method string) client.Settings { return a.clients.Load().settings(service, method) }),
 		client.WithEvents(func(e client.Event) { a.emit(ClientEvent{e}) }),
 	}, a.opts.client...)...)
 	if err != nil {
 		return err
 	}
+	tracker := load.New(load.OnBounce(func(*middleware.Call) { a.metrics.CountServerBounce() }))
 	chain := append([]middleware.Middleware{
+		tracker.Middleware(),
 		tracing.Server(a.tracer),
 		logging.Server(a.log),
 		metering.Server(a.metrics.Server, a.name),

@@ -39,8 +39,22 @@ the dashes of a service's name are ` + "`_`: `PLINTH_CLIENTS_PRICE_LIST_TIMEOUT`
 Unknown keys and bad values end the start with an error that names the place, the key, the value and what is wanted. ` + "`/debug/config`" + ` shows every
 value in use and where it came from. A service's own keys stand beside these.
 
-| key | default | meaning |
-|---|---|---|
+## Changes at run time
+
+The file is followed while the service runs: a change of hot keys is in use within 1 s, for the calls that begin from then on. Other keys are read at
+the start; where one was changed, the log and ` + "`/debug/config`" + ` name it as in need of a restart. A service reads its own hot keys with
+` + "`config.Watch`" + `; it marks fields with the tag ` + "`hot:\"true\"`" + `, or none if all are.
+
+A changed file is taken wholly or not at all. If anything in it is wrong, hot or not, or if it is gone, the values in use stay, ` + "`/health`" + ` is
+` + "`degraded`" + ` with the error in the check ` + "`config`, `plinth_config_valid`" + ` is 0 and the log says what is wrong. The next good file makes it well again.
+
+A level set with ` + "`PUT /debug/log`" + ` stays until the file names another one. The environment and the command line do not change at run time and win
+over the file.
+
+## Keys
+
+| key | default | hot | meaning |
+|---|---|---|---|
 `
 
 // TestConfigurationDoc holds docs/configuration.md against the keys in the code;
@@ -58,7 +72,11 @@ func TestConfigurationDoc(t *testing.T) {
 		if k.Default == "" {
 			value = ""
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", k.Path, value, k.Doc)
+		hot := ""
+		if k.Hot {
+			hot = "hot"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", k.Path, value, hot, k.Doc)
 	}
 	const path = "../docs/configuration.md"
 	if *update {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"plinth.internal/client"
+	"plinth.internal/config"
 	"plinth.internal/health"
 	"plinth.internal/registry"
 )
@@ -42,6 +43,9 @@ type RegistryEvent struct{ Event registry.Event }
 
 // ClientEvent is an event of the client.
 type ClientEvent struct{ Event client.Event }
+
+// ConfigEvent is an event of the configuration's file.
+type ConfigEvent struct{ Event config.Event }
 
 // CheckChanged says that a check or a heartbeat changed its status.
 type CheckChanged struct{ Result health.Result }
@@ -88,6 +92,7 @@ func (Unregistered) event()    {}
 func (SnapshotsOff) event()    {}
 func (RegistryEvent) event()   {}
 func (ClientEvent) event()     {}
+func (ConfigEvent) event()     {}
 func (CheckChanged) event()    {}
 func (HandlerPanicked) event() {}
 func (GoroutineFailed) event() {}

@@ -80,6 +80,13 @@ func (a *App) Health() HealthDocument {
 			doc.Status = HealthDegraded
 		}
 	}
+	if a.followsConfig() {
+		c := a.configHealth()
+		doc.Checks = append(doc.Checks, c)
+		if c.Status != HealthOK {
+			doc.Status = HealthDegraded
+		}
+	}
 	if status.State == registry.Lost || status.State == registry.Registering {
 		doc.Status = HealthDegraded
 	}
@@ -140,6 +147,7 @@ func (a *App) metricsPage() http.Handler {
 		a.metrics.SetHealth(doc.Status, HealthOK, HealthDegraded, HealthDown)
 		a.metrics.SetRegistry(doc.Registry.State, string(registry.Off), string(registry.Registering),
 			string(registry.Registered), string(registry.Lost), string(registry.Withdrawn))
+		a.metrics.SetConfigValid(a.cfg.Status().Err == nil)
 		a.measureViews(time.Now())
 		for _, c := range doc.Checks {
 			a.metrics.SetCheck(c.Name, c.Status == string(health.StatusOK))
@@ -154,18 +162,6 @@ func (a *App) info() any {
 		"instance": a.instance.ID, "framework": frameworkVersion(), "go": goVersion(), "pid": os.Getpid(),
 		"started": stamp(a.started), "endpoints": a.Endpoints(), "advertised": a.Instance().Endpoints,
 	}
-}
-
-func (a *App) configuration() any {
-	type value struct {
-		Value  string `json:"value"`
-		Source string `json:"source"`
-	}
-	out := map[string]value{}
-	for _, e := range a.cfg.Entries() {
-		out[e.Key] = value{e.Value, e.Source.String()}
-	}
-	return out
 }
 
 // putLogLevel takes {"level":"debug"}, or the level by itself.

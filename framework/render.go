@@ -27,6 +27,8 @@ func (a *App) count(e Event) {
 		a.countRegistry(e.Event)
 	case ClientEvent:
 		a.countClient(e.Event)
+	case ConfigEvent:
+		a.countConfig(e.Event)
 	}
 }
 
@@ -48,6 +50,8 @@ func describe(e Event) string {
 		return describeRegistry(e.Event)
 	case ClientEvent:
 		return describeClient(e.Event)
+	case ConfigEvent:
+		return describeConfig(e.Event)
 	case CheckChanged:
 		return "check changed"
 	case HandlerPanicked:
@@ -76,6 +80,8 @@ func levelOf(e Event) zapcore.Level {
 		return levelOfRegistry(e.Event)
 	case ClientEvent:
 		return levelOfClient(e.Event)
+	case ConfigEvent:
+		return levelOfConfig(e.Event)
 	case CheckChanged:
 		if e.Result.Status != health.StatusOK {
 			return zapcore.WarnLevel
@@ -106,6 +112,8 @@ func fieldsOf(e Event) []zap.Field {
 		return fieldsOfRegistry(e.Event)
 	case ClientEvent:
 		return fieldsOfClient(e.Event)
+	case ConfigEvent:
+		return fieldsOfConfig(e.Event)
 	case CheckChanged:
 		return []zap.Field{
 			zap.String("check", e.Result.Name), zap.String("status", string(e.Result.Status)),

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"plinth.internal/client"
+	"plinth.internal/config"
 	"plinth.internal/registry"
 )
 
@@ -20,7 +21,10 @@ func TestEveryEventIsRendered(t *testing.T) {
 		".": {
 			Listening{}, Waiting{err}, Ready{}, Unregistered{}, SnapshotsOff{err}, CheckChanged{}, HandlerPanicked{}, GoroutineFailed{Err: err},
 			SpansLost{err}, Stopping{}, PhaseEnded{}, Stopped{},
-			RegistryEvent{registry.AnnouncementChanged{}}, ClientEvent{client.ViewChanged{}},
+			RegistryEvent{registry.AnnouncementChanged{}}, ClientEvent{client.ViewChanged{}}, ConfigEvent{config.Applied{}},
+		},
+		"../config": {
+			ConfigEvent{config.Applied{}}, ConfigEvent{config.Rejected{Err: err}}, ConfigEvent{config.RestartNeeded{}},
 		},
 		"../registry": {
 			RegistryEvent{registry.AnnouncementChanged{Err: err}}, RegistryEvent{registry.WatchFailed{Err: err}},
@@ -33,6 +37,7 @@ func TestEveryEventIsRendered(t *testing.T) {
 		"../client": {
 			ClientEvent{client.ViewChanged{}}, ClientEvent{client.ViewFailed{Err: err}}, ClientEvent{client.CallRetried{Err: err}},
 			ClientEvent{client.LastResort{}}, ClientEvent{client.CallGaveUp{Err: err}}, ClientEvent{client.CallRejected{Err: &client.BreakerError{}}},
+			ClientEvent{client.CallBounced{}}, ClientEvent{client.CallHedged{}}, ClientEvent{client.InstanceEjected{}}, ClientEvent{client.InstanceReturned{}},
 		},
 	} {
 		rendered := map[string]bool{}
@@ -44,6 +49,10 @@ func TestEveryEventIsRendered(t *testing.T) {
 					name = reflect.TypeOf(inner.Event).Name()
 				}
 			case ClientEvent:
+				if dir != "." {
+					name = reflect.TypeOf(inner.Event).Name()
+				}
+			case ConfigEvent:
 				if dir != "." {
 					name = reflect.TypeOf(inner.Event).Name()
 				}

@@ -2,6 +2,7 @@ package framework
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -50,12 +51,20 @@ func (s *Service) HTTPClient(name string, opts ...client.HTTPOption) *http.Clien
 // unless options say otherwise. The service is ready once every critical check
 // has passed, and is not while one fails.
 func (s *Service) Check(name string, fn func(context.Context) error, opts ...health.CheckOption) {
+	if name == configCheck {
+		s.app.note(reserved(name))
+		return
+	}
 	s.app.note(s.app.health.Add(name, fn, opts...))
 }
 
 // Heartbeat watches over a goroutine: the service is not ready while the
 // returned function has not been called for longer than pause.
 func (s *Service) Heartbeat(name string, pause time.Duration) (beat func()) {
+	if name == configCheck {
+		s.app.note(reserved(name))
+		return func() {}
+	}
 	beat, err := s.app.health.Heartbeat(name, pause)
 	if err != nil {
 		s.app.note(err)
@@ -98,9 +107,19 @@ func (s *Service) Metrics() prometheus.Registerer { return s.app.metrics.Registe
 // Tracer starts spans of the service's own.
 func (s *Service) Tracer() oteltrace.Tracer { return s.app.tracer.Provider().Tracer(s.app.name) }
 
-// Config is the process' configuration; config.Bind reads the service's own
-// section from it.
+// Config is the process' configuration. During setup, config.Bind reads the
+// service's own section from it, as it is at the start; config.Watch reads it
+// with the keys that are to follow the file while the service runs:
+//
+//	limits, err := config.Watch(s.Config(), "limits", Limits{PerUser: 10})
+//	...
+//	limits.Get().PerUser
 func (s *Service) Config() *config.Config { return s.app.cfg }
+
+// reserved is the error of a check that would hide the configuration's own.
+func reserved(name string) error {
+	return fmt.Errorf("add health check %q: the name stands for the configuration; choose another one", name)
+}
 
 // note keeps an error of a registration for the end of setup.
 func (a *App) note(err error) {

@@ -22,12 +22,13 @@ const (
 )
 
 // settings are the framework's own keys. A service's keys stand beside them and
-// are bound by the service.
+// are bound by the service. What is tagged hot takes effect while the app runs, in
+// applySettings; the rest is read at the start.
 type settings struct {
 	Service   serviceSettings           `yaml:"service"`
 	Server    serverSettings            `yaml:"server"`
 	Registry  registrySettings          `yaml:"registry"`
-	Clients   map[string]clientSettings `yaml:"clients"`
+	Clients   map[string]clientSettings `hot:"true"         yaml:"clients"`
 	Telemetry telemetrySettings         `yaml:"telemetry"`
 }
 
@@ -69,13 +70,13 @@ type telemetrySettings struct {
 }
 
 type logSettings struct {
-	Level  string `yaml:"level" doc:"debug, info, warn or error"`
+	Level  string `hot:"true"    yaml:"level" doc:"debug, info, warn or error"`
 	Format string `yaml:"format" doc:"json, console or auto (console on a terminal)"`
 }
 
 type traceSettings struct {
 	Endpoint string  `yaml:"endpoint" doc:"where spans go: http(s)://host:4318 or grpc(s)://host:4317; empty for nowhere"`
-	Sample   float64 `yaml:"sample" doc:"share of new traces that are sampled, 0 to 1"`
+	Sample   float64 `hot:"true"      yaml:"sample" doc:"share of new traces that are sampled, 0 to 1"`
 }
 
 func defaultSettings() settings {

@@ -29,6 +29,16 @@ type Metrics struct {
 	// Rejections counts the calls that the client refused to send, by the
 	// called service and the reason.
 	Rejections *prometheus.CounterVec
+	// Bounces counts the attempts that instances of the called service handed
+	// back because they were busier than the others.
+	Bounces *prometheus.CounterVec
+	// Hedges counts the calls that were sent a second time because they were
+	// slow, by the called service and whether the second attempt "won" or
+	// "lost".
+	Hedges *prometheus.CounterVec
+	// Ejections counts how often instances of the called service were kept from
+	// calls for their results, by the reason.
+	Ejections *prometheus.CounterVec
 	// RegistryErrors counts what went wrong with the registry, by reason.
 	RegistryErrors *prometheus.CounterVec
 	// BuildInfo is 1, with the versions of what runs.
@@ -40,6 +50,8 @@ type Metrics struct {
 
 	registryState, healthState, checkUp *prometheus.GaugeVec
 	viewAge, instances                  *prometheus.GaugeVec
+	serverBounces                       *prometheus.CounterVec
+	config                              configMetrics
 }
 
 // New builds a registry with the Go runtime's, the process' and the
@@ -52,6 +64,10 @@ func New() *Metrics {
 		Panics:         counter("server_panics_total", "Panics of handlers that were caught.", "method"),
 		Retries:        counter("client_retries_total", "Attempts after the first one of a call.", "service", "reason"),
 		Rejections:     counter("client_rejections_total", "Calls that were refused before they were sent.", "service", "reason"),
+		Bounces:        counter("client_bounces_total", "Attempts that an instance handed back, busier than the others; sent to another one at once.", "service"),
+		Hedges:         counter("client_hedges_total", "Calls that were slow and sent a second time, by which attempt was answered first: the second one won or lost.", "service", "outcome"),
+		Ejections:      counter("client_ejections_total", "How often an instance was kept from calls for its results.", "service", "reason"),
+		serverBounces:  counter("server_bounces_total", "Calls that were handed back because more were in flight than the caller allows."),
 		registryState:  gauge("registry_state", "1 for the state that the registration is in.", "state"),
 		RegistryErrors: counter("registry_errors_total", "Failed operations and unusable entries of the registry.", "reason"),
 		MassLapses:     counter("registry_mass_lapses_total", "How often many instances of a service vanished from the registry at once.", "service"),
@@ -61,6 +77,8 @@ func New() *Metrics {
 		checkUp:        gauge("health_check_up", "1 while the check passes.", "check"),
 		BuildInfo:      gauge("build_info", "1, with the versions of the service, the framework and Go.", "version", "framework", "go"),
 	}
+	m.serverBounces.WithLabelValues() // else it would begin with the first one
+	m.config = newConfigMetrics()
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.registry.MustRegister(m.own()...)
 	return m
@@ -68,10 +86,10 @@ func New() *Metrics {
 
 // own are the framework's metrics, in the order of docs/metrics.md.
 func (m *Metrics) own() []prometheus.Collector {
-	return []prometheus.Collector{
-		m.Server, m.Client, m.Panics, m.Retries, m.Rejections,
+	return append([]prometheus.Collector{
+		m.Server, m.Client, m.Panics, m.serverBounces, m.Retries, m.Rejections, m.Bounces, m.Hedges, m.Ejections,
 		m.registryState, m.RegistryErrors, m.MassLapses, m.viewAge, m.instances, m.healthState, m.checkUp, m.BuildInfo,
-	}
+	}, m.config.own()...)
 }
 
 // Registerer is where a service registers metrics of its own.
@@ -107,6 +125,9 @@ func (m *Metrics) SetView(service string, age time.Duration, instances map[strin
 		m.instances.WithLabelValues(service, state).Set(float64(n))
 	}
 }
+
+// CountServerBounce counts a call that was handed back.
+func (m *Metrics) CountServerBounce() { m.serverBounces.WithLabelValues().Inc() }
 
 func setState(vec *prometheus.GaugeVec, current string, states []string) {
 	for _, s := range states {

@@ -302,3 +302,29 @@ func TestConcurrent(t *testing.T) {
 		}
 	}
 }
+
+// TestPolicies: what the client's policies and the server's bounce count.
+func TestPolicies(t *testing.T) {
+	m := metrics.New()
+	if s := series(t, m, "plinth_server_bounces_total"); len(s) != 1 {
+		t.Errorf("a server without bounces shows %v", s)
+	}
+	m.CountServerBounce()
+	m.CountServerBounce()
+	m.Bounces.WithLabelValues("billing").Inc()
+	m.Hedges.WithLabelValues("billing", "won").Inc()
+	m.Ejections.WithLabelValues("billing", "consecutive").Inc()
+	for name, want := range map[string]struct {
+		labels string
+		value  float64
+	}{
+		"plinth_server_bounces_total":   {"", 2},
+		"plinth_client_bounces_total":   {"service=billing", 1},
+		"plinth_client_hedges_total":    {"outcome=won,service=billing", 1},
+		"plinth_client_ejections_total": {"reason=consecutive,service=billing", 1},
+	} {
+		if got := series(t, m, name)[want.labels].GetCounter().GetValue(); got != want.value {
+			t.Errorf("%s is %v, want %v", name, got, want.value)
+		}
+	}
+}

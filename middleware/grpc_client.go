@@ -92,7 +92,7 @@ type grpcClientCall struct {
 	Call
 
 	caller   context.Context // carries the metadata that the caller has set
-	headers  []string        // key, value, key, value, ...; keys in lower case
+	headers  pairs           // keys in lower case
 	trailer  metadata.MD
 	peerInfo peer.Peer
 }
@@ -116,10 +116,8 @@ func (c *grpcClientCall) peer() string {
 
 func (c *grpcClientCall) header(key string) string {
 	key = strings.ToLower(key)
-	for i := 0; i < len(c.headers); i += 2 {
-		if c.headers[i] == key {
-			return c.headers[i+1]
-		}
+	if v, ok := c.headers.get(key); ok {
+		return v
 	}
 	if md, ok := metadata.FromOutgoingContext(c.caller); ok {
 		if v := md.Get(key); len(v) > 0 {
@@ -130,14 +128,7 @@ func (c *grpcClientCall) header(key string) string {
 }
 
 func (c *grpcClientCall) setHeader(key, value string) {
-	key = strings.ToLower(key)
-	for i := 0; i < len(c.headers); i += 2 {
-		if c.headers[i] == key {
-			c.headers[i+1] = value
-			return
-		}
-	}
-	c.headers = append(c.headers, key, value)
+	c.headers.setOrRemove(strings.ToLower(key), value)
 }
 
 func (c *grpcClientCall) reply(key string) string {
@@ -147,7 +138,11 @@ func (c *grpcClientCall) reply(key string) string {
 	return ""
 }
 
-func (c *grpcClientCall) setReply(string, string) {}
+func (c *grpcClientCall) setReply(string, string)   {}
+func (c *grpcClientCall) setTrailer(string, string) {}
+func (c *grpcClientCall) beforeReply(func())        {}
+func (c *grpcClientCall) fork() (*Call, bool)       { return nil, false }
+func (c *grpcClientCall) adopt(*Call)               {}
 
 // outgoing adds the headers to the metadata in ctx, in place of those that the
 // caller has set under the same keys: a server would read the first of two.
@@ -174,16 +169,27 @@ type unaryClientCall struct {
 	grpcClientCall
 
 	fullMethod string
-	req, resp  any
+	req, resp  any // of a fork resp is made when it runs
 	cc         *grpc.ClientConn
 	invoke     grpc.UnaryInvoker
 	opts       []grpc.CallOption
+	forked     *forkedUnary // nil on the call itself
 }
 
 func (c *unaryClientCall) run(ctx context.Context) error {
 	c.trailer = nil
 	n := len(c.opts)
 	opts := append(c.opts[:n:n], grpc.Trailer(&c.trailer), grpc.Peer(&c.peerInfo))
+	if f := c.forked; f != nil {
+		if c.resp == nil {
+			c.resp = f.reply.New().Interface()
+		}
+		if f.header != nil {
+			opts = append(opts, grpc.Header(f.header))
+		}
+		f.outcome = c.invoke(c.outgoing(ctx), c.fullMethod, c.req, c.resp, c.cc, opts...)
+		return f.outcome
+	}
 	return c.invoke(c.outgoing(ctx), c.fullMethod, c.req, c.resp, c.cc, opts...)
 }
 

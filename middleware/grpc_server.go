@@ -49,7 +49,9 @@ type grpcServerCall struct {
 	Call
 
 	incoming context.Context // as grpc made it: carries metadata, peer and the transport stream
-	replies  []string        // key, value, key, value, ...
+	replies  pairs
+	trailers metadata.MD // nil until something is set
+	leaving  []func()    // what BeforeReply was given
 }
 
 func (c *grpcServerCall) init(ctx context.Context, kind Kind, fullMethod string, t transport) {
@@ -76,7 +78,17 @@ func (c *grpcServerCall) header(key string) string {
 
 func (c *grpcServerCall) setHeader(string, string)   {}
 func (c *grpcServerCall) reply(string) string        { return "" }
-func (c *grpcServerCall) setReply(key, value string) { c.replies = append(c.replies, key, value) }
+func (c *grpcServerCall) setReply(key, value string) { c.replies.add(key, value) }
+func (c *grpcServerCall) beforeReply(fn func())      { c.leaving = append(c.leaving, fn) }
+func (c *grpcServerCall) fork() (*Call, bool)        { return nil, false }
+func (c *grpcServerCall) adopt(*Call)                {}
+
+func (c *grpcServerCall) setTrailer(key, value string) {
+	if c.trailers == nil {
+		c.trailers = metadata.MD{}
+	}
+	c.trailers.Set(key, value)
+}
 
 // finish sends what there is to say beside the outcome.
 func (c *grpcServerCall) finish(err error) {
@@ -84,12 +96,16 @@ func (c *grpcServerCall) finish(err error) {
 		c.setReply(HeaderNoRetry, "1")
 	}
 	c.flush(err == nil)
+	if len(c.trailers) > 0 {
+		_ = grpc.SetTrailer(c.incoming, c.trailers) // errs only where the stream is gone, and its reader
+	}
 }
 
 // flush puts the reply metadata into the headers of a call that goes well and
 // whose handler has not sent them itself, else into the trailers. An error of
 // those means that the stream is gone, and with it the reader of the metadata.
 func (c *grpcServerCall) flush(ok bool) {
+	runAll(&c.leaving)
 	if len(c.replies) == 0 {
 		return
 	}

@@ -76,11 +76,13 @@ type httpClientCall struct {
 
 	base      http.RoundTripper
 	request   *http.Request
-	headers   []string              // key, value, key, value, ...
+	headers   pairs                 // keys in canonical form, values as they are sent
 	delivered chan<- *http.Response // nil once the response was handed over
 	sent      bool                  // the request's own body was given away
 	last      error                 // outcome of the attempt before
 	failed    *http.Response        // the last error response, its body in memory
+	race      *race                 // nil where there is no fork
+	parent    *httpClientCall       // of a fork
 }
 
 func (c *httpClientCall) replayable() bool {
@@ -90,41 +92,38 @@ func (c *httpClientCall) replayable() bool {
 func (c *httpClientCall) peer() string { return "" }
 
 func (c *httpClientCall) header(key string) string {
-	key = http.CanonicalHeaderKey(key)
-	for i := 0; i < len(c.headers); i += 2 {
-		if c.headers[i] == key {
-			return c.headers[i+1]
-		}
+	v, ok := c.headers.get(http.CanonicalHeaderKey(key))
+	if !ok {
+		v = c.request.Header.Get(key)
 	}
-	return c.request.Header.Get(key)
+	return fromHTTP(key, v)
 }
 
 func (c *httpClientCall) setHeader(key, value string) {
-	key = http.CanonicalHeaderKey(key)
-	for i := 0; i < len(c.headers); i += 2 {
-		if c.headers[i] == key {
-			c.headers[i+1] = value
-			return
-		}
-	}
-	c.headers = append(c.headers, key, value)
+	c.headers.setOrRemove(http.CanonicalHeaderKey(key), toHTTP(key, value))
 }
 
 func (c *httpClientCall) reply(key string) string {
 	if c.failed != nil {
-		return c.failed.Header.Get(key)
+		return fromHTTP(key, c.failed.Header.Get(key))
 	}
 	return ""
 }
 
-func (c *httpClientCall) setReply(string, string) {}
+func (c *httpClientCall) setReply(string, string)   {}
+func (c *httpClientCall) setTrailer(string, string) {}
+func (c *httpClientCall) beforeReply(func())        {}
 
 func (c *httpClientCall) run(ctx context.Context) error {
 	if c.delivered == nil || c.sent && !c.replayable() {
 		return c.last
 	}
 	c.failed = nil
-	c.last = c.attempt(ctx)
+	if c.race != nil {
+		c.last = c.raced(ctx)
+	} else {
+		c.last = c.attempt(ctx)
+	}
 	return c.last
 }
 
@@ -180,7 +179,7 @@ func (c *httpClientCall) outgoing(ctx context.Context) (*http.Request, error) {
 	for i := 0; i < len(c.headers); i += 2 {
 		r.Header.Set(c.headers[i], c.headers[i+1])
 	}
-	if c.sent && c.request.GetBody != nil {
+	if (c.sent || c.parent != nil) && c.request.GetBody != nil {
 		body, err := c.request.GetBody()
 		if err != nil {
 			return nil, err
@@ -192,8 +191,12 @@ func (c *httpClientCall) outgoing(ctx context.Context) (*http.Request, error) {
 }
 
 // deliver hands the response to the caller and waits until its body is done
-// with.
+// with. Where attempts run at the same time only one of them delivers.
 func (c *httpClientCall) deliver(ctx context.Context, resp *http.Response) error {
+	if c.race != nil && !c.race.won(c) {
+		_ = resp.Body.Close()
+		return ErrAnswered
+	}
 	out := c.delivered
 	c.delivered = nil
 	c.Idempotency = IdempotencyUnknown // the caller has its response: nothing is left to repeat

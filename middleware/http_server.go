@@ -22,7 +22,8 @@ import (
 func HTTPServer(service, pattern string, h http.Handler, chain ...Middleware) http.Handler {
 	handler := Chain(chain...)(end)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := &httpServerCall{handler: h, request: r, writer: responseWriter{ResponseWriter: w}}
+		c := &httpServerCall{handler: h, request: r}
+		c.writer = responseWriter{ResponseWriter: w, leaving: &c.leaving}
 		c.Kind = ServerHTTP
 		c.Service, c.Method = service, pattern
 		c.Idempotency = httpIdempotency(r)
@@ -37,6 +38,7 @@ func HTTPServer(service, pattern string, h http.Handler, chain ...Middleware) ht
 			// the response in good order.
 			_ = http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0))
 		case c.writer.status == 0:
+			runAll(&c.leaving)
 			WriteHTTPError(w, err)
 		}
 	})
@@ -72,14 +74,24 @@ type httpServerCall struct {
 	handler    http.Handler
 	request    *http.Request
 	writer     responseWriter
-	unfinished bool // the handler did not return by itself
+	leaving    []func() // what BeforeReply was given
+	unfinished bool     // the handler did not return by itself
 }
 
 func (c *httpServerCall) peer() string               { return c.request.RemoteAddr }
-func (c *httpServerCall) header(key string) string   { return c.request.Header.Get(key) }
+func (c *httpServerCall) header(key string) string   { return fromHTTP(key, c.request.Header.Get(key)) }
 func (c *httpServerCall) setHeader(string, string)   {}
 func (c *httpServerCall) reply(string) string        { return "" }
-func (c *httpServerCall) setReply(key, value string) { c.writer.Header().Set(key, value) }
+func (c *httpServerCall) setReply(key, value string) { c.writer.Header().Set(key, toHTTP(key, value)) }
+func (c *httpServerCall) beforeReply(fn func())      { c.leaving = append(c.leaving, fn) }
+func (c *httpServerCall) fork() (*Call, bool)        { return nil, false }
+func (c *httpServerCall) adopt(*Call)                {}
+
+func (c *httpServerCall) setTrailer(key, value string) {
+	if c.writer.status == 0 {
+		c.setReply(key, value)
+	}
+}
 
 func (c *httpServerCall) run(ctx context.Context) error {
 	c.unfinished = true
@@ -100,29 +112,34 @@ func (c *httpServerCall) run(ctx context.Context) error {
 type responseWriter struct {
 	http.ResponseWriter
 
-	status int
+	status  int
+	leaving *[]func() // to be run before the headers leave
+}
+
+// begin notes the status of the response that is about to begin.
+func (w *responseWriter) begin(status int) {
+	if w.status == 0 {
+		w.status = status
+		runAll(w.leaving)
+	}
 }
 
 func (w *responseWriter) WriteHeader(status int) {
 	// 1xx are not the answer yet, but for the one that ends HTTP.
-	if w.status == 0 && (status >= http.StatusOK || status == http.StatusSwitchingProtocols) {
-		w.status = status
+	if status >= http.StatusOK || status == http.StatusSwitchingProtocols {
+		w.begin(status)
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *responseWriter) Write(p []byte) (int, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
+	w.begin(http.StatusOK)
 	return w.ResponseWriter.Write(p)
 }
 
 // Flush sends what was written so far, where the connection can.
 func (w *responseWriter) Flush() {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
+	w.begin(http.StatusOK)
 	_ = http.NewResponseController(w.ResponseWriter).Flush()
 }
 

@@ -16,7 +16,9 @@
 //   - Response metadata set with [Call.SetReply] never makes a failing gRPC call
 //     send early headers: it goes into the headers of a call that succeeds and
 //     into the trailers of one that fails, so that peers which retry only
-//     trailers-only responses can.
+//     trailers-only responses can. [Call.SetTrailer] sends nothing early either.
+//   - A key that ends in "-bin" holds bytes, over HTTP too: there the adapters
+//     write them in base64, as gRPC itself does.
 //   - The mapping between gRPC codes and HTTP statuses exists only here.
 package middleware
 
@@ -151,6 +153,10 @@ type transport interface {
 	setHeader(key, value string)
 	reply(key string) string
 	setReply(key, value string)
+	setTrailer(key, value string)
+	beforeReply(fn func())
+	fork() (*Call, bool)
+	adopt(fork *Call)
 	run(ctx context.Context) error
 }
 
@@ -171,17 +177,83 @@ func (c *Call) Peer() string { return c.transport.peer() }
 // header), "" when it is absent. Keys are matched without regard to case.
 func (c *Call) Header(key string) string { return c.transport.header(key) }
 
-// SetHeader sets a header of the request on a client. It has no effect on a
-// server, nor after the request was sent.
+// SetHeader sets a header of the request on a client, for this attempt and those
+// that follow; "" takes back what was set before. It has no effect on a server,
+// nor after the request was sent.
 func (c *Call) SetHeader(key, value string) { c.transport.setHeader(key, value) }
 
 // Reply returns the first value of a response header (HTTP) or trailer (gRPC
-// unary) that reached a client; "" before the response came, and for streams.
+// unary) that reached a client with the last attempt; "" before the response
+// came, for streams, and for an HTTP response that was handed to the caller: it
+// is the caller's then.
 func (c *Call) Reply(key string) string { return c.transport.reply(key) }
 
 // SetReply sets a header of the response on a server; see the package
 // documentation for where it is put. It has no effect on a client.
 func (c *Call) SetReply(key, value string) { c.transport.setReply(key, value) }
+
+// SetTrailer sets what a server says at the end of a call, after the outcome is
+// known; the last value of a key counts. Over gRPC it goes into the trailers of
+// unary calls and streams, whether they went well or not. Over HTTP it is a
+// header of the response, and gets lost if that was begun before;
+// [Call.BeforeReply] tells when. It has no effect on a client.
+func (c *Call) SetTrailer(key, value string) { c.transport.setTrailer(key, value) }
+
+// BeforeReply has fn run on a server just before the headers of the response
+// leave, which is the last moment for [Call.SetReply]. It runs in the goroutine
+// that answers, once, and not at all where the call is cut off before. It is
+// never run on a client.
+func (c *Call) BeforeReply(fn func()) { c.transport.beforeReply(fn) }
+
+// Fork makes a copy of a client's call for one more attempt that runs at the
+// same time as the call's own: next(ctx, fork) sends the request again. The copy
+// has its own headers, which begin as those of the call, its own response and
+// outcome, and an Attempts of 0. It costs little, so make it before the first
+// attempt begins, whether it will be used or not: while an attempt runs, its
+// Call belongs to that attempt alone.
+//
+// Fork reports false where the request cannot be sent twice at once or the
+// response cannot be moved: on a server, for a stream, for an HTTP body that
+// cannot be had again, for a gRPC reply that is not a proto.Message.
+//
+// Whoever forks waits until every attempt has returned, and then makes the best
+// one's outcome the call's: by [Call.Adopt], or by doing nothing where it was
+// the call's own. To end the attempt that is not needed any more it cancels that
+// attempt's context. HTTP needs one thing more: the first attempt that gets a
+// response hands it to the caller, and lasts as long as the body is read; all
+// others then end with [ErrAnswered], also those that begin later, and are no
+// outcome of the call.
+func (c *Call) Fork() (*Call, bool) { return c.transport.fork() }
+
+// Adopt makes the outcome of a fork of this call the outcome of the call: its
+// response, reply metadata, peer and Instance. What the caller asked for with
+// grpc.Header, grpc.Trailer, grpc.Peer and grpc.OnFinish is served from the
+// fork. Its Attempts are added; those of a fork that is not adopted are the
+// caller's to add. All attempts must have returned before. A fork is of no use
+// after that, and one of another call is ignored.
+func (c *Call) Adopt(fork *Call) {
+	if fork == nil || fork == c {
+		return
+	}
+	c.transport.adopt(fork)
+}
+
+// Replayable reports whether the request can be sent again as it was: not a
+// stream, nor an HTTP body that cannot be had again. Whether it may be is
+// another question; see Idempotency.
+func (c *Call) Replayable() bool {
+	if h, ok := c.transport.(*httpClientCall); ok {
+		return h.replayable()
+	}
+	return c.Kind == ClientUnary
+}
+
+// adopted takes over what every transport has.
+func (c *Call) adopted(fork *Call) {
+	c.Attempts += fork.Attempts
+	c.Instance = fork.Instance
+	c.Idempotency = fork.Idempotency
+}
 
 // end is the innermost handler: it lets the adapter do the call itself.
 func end(ctx context.Context, call *Call) error { return call.transport.run(ctx) }

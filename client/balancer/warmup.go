@@ -25,7 +25,7 @@ const (
 // that is ahead cannot hold it in the slow start, because the time since this
 // client first heard of the instance counts as well.
 type warmUp struct {
-	epoch time.Time // immutable
+	epoch time.Time // immutable, of the set
 
 	// Guarded by Set.mu.
 	started time.Time     // what the instance says
@@ -50,6 +50,12 @@ func (w *warmUp) see(now, started time.Time) time.Duration {
 		}
 	}
 	return at - w.since
+}
+
+// replacedBy reports whether the instance that is told of is another process than
+// the one before. One that does not tell its start cannot be told apart.
+func (w *warmUp) replacedBy(started time.Time) bool {
+	return w.applied && !started.IsZero() && !w.started.IsZero() && !started.Equal(w.started)
 }
 
 // apply begins or ends the sparing.
@@ -83,5 +89,5 @@ func (e *Endpoint) warming(now time.Time) bool { return e.share(now) < 1 }
 // while it warms up is left to chance.
 func (e *Endpoint) admits(now time.Time, rand func() uint64) bool {
 	share := e.share(now)
-	return share >= 1 || float64(rand()>>11)/(1<<53) < share
+	return share >= 1 || float64(random(rand)>>11)/(1<<53) < share
 }

@@ -2,211 +2,108 @@ package breaker
 
 import (
 	"math"
-	"math/rand/v2"
-	"sync"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
 
-var t0 = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-
-func never() float64  { return 1 }
-func always() float64 { return 0 }
-
-func TestRejectProbability(t *testing.T) {
+func TestValidate(t *testing.T) {
 	tests := []struct {
-		name          string
-		sent, refused int
-		want          float64
+		config Config
+		want   string // part of the error, "" = valid
 	}{
-		{"nothing sent", 0, 0, 0},
-		{"one refused", 1, 1, 0},
-		{"slack refused", 10, 10, 0},
-		{"one more than slack", 11, 11, 1.0 / 12},
-		{"half refused", 1000, 500, 0},
-		{"three quarters refused", 1000, 750, (1000 - 2*250 - 10) / 1001.0},
-		{"all refused", 1000, 1000, MaxReject},
+		{Config{}, ""},
+		{Config{}.WithDefaults(), ""},
+		{Config{Policy: PolicyOff}, ""},
+		{Config{Policy: PolicyClassic, FailureShare: 0.9, MinCalls: 1, OpenFor: time.Second, Trials: 1}, ""},
+		{Config{Policy: "x"}, `Breaker.Policy to "x": must be one of ["adaptive" "classic" "off"]`},
+		{Config{FailureShare: 1}, "Breaker.FailureShare to 1:"},
+		{Config{FailureShare: -0.1}, "Breaker.FailureShare to -0.1:"},
+		{Config{FailureShare: math.NaN()}, "Breaker.FailureShare to NaN:"},
+		{Config{MinCalls: -1}, "Breaker.MinCalls to -1:"},
+		{Config{OpenFor: -1}, "Breaker.OpenFor to -1ns:"},
+		{Config{Trials: -1}, "Breaker.Trials to -1:"},
+		{Config{Trials: 1001}, "from 1 to 1000"},
 	}
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			b := New(t0, never)
-			for i := range tt.sent {
-				p, ok := b.Allow(t0)
-				if !ok {
-					t.Fatal("rejected though the draw was 1")
-				}
-				outcome := Accepted
-				if i < tt.refused {
-					outcome = Refused
-				}
+		err := tt.config.Validate()
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%+v: error is %v, want %q", tt.config, err, tt.want)
+		}
+	}
+	if !slices.IsSorted(Policies()) {
+		t.Errorf("the policies are not sorted: %q", Policies())
+	}
+}
+
+func TestNew(t *testing.T) {
+	tests := []struct {
+		config Config
+		want   string
+	}{
+		{Config{}, PolicyAdaptive},
+		{Config{Policy: PolicyAdaptive}, PolicyAdaptive},
+		{Config{Policy: PolicyClassic}, PolicyClassic},
+		{Config{Policy: PolicyOff}, PolicyOff},
+		{Config{Policy: "unknown"}, PolicyAdaptive},
+		{Config{Policy: PolicyClassic, Trials: -1}, PolicyAdaptive},
+	}
+	for _, tt := range tests {
+		if got := New(tt.config, t0, nil).State(t0); got.Policy != tt.want || got.Phase != Closed {
+			t.Errorf("%+v: state is %+v, want a closed %s", tt.config, got, tt.want)
+		}
+	}
+}
+
+func TestOff(t *testing.T) {
+	b := New(Config{Policy: PolicyOff}, t0, always)
+	if got := send(b, 1000, Refused); got != 1000 {
+		t.Errorf("%d of 1000 were sent", got)
+	}
+}
+
+func TestAdaptiveRejection(t *testing.T) {
+	b := New(Config{}, t0, always)
+	for range 50 {
+		if p, err := b.Allow(t0); err == nil {
+			b.Done(t0, p, Refused)
+		}
+	}
+	_, err := b.Allow(t0)
+	if want := "11 of the 11 attempts of the last 10s were refused, so 8% are not sent"; err == nil || err.Error() != want {
+		t.Errorf("the error is %v, want %s", err, want)
+	}
+	if got := b.State(t0); got.Phase != Throttling {
+		t.Errorf("state is %+v, want throttling", got)
+	}
+}
+
+// TestForeignPermit: a permit may outlive the breaker that gave it, when the
+// policy changes at run time.
+func TestForeignPermit(t *testing.T) {
+	configs := []Config{{Policy: PolicyAdaptive}, {Policy: PolicyClassic}, {Policy: PolicyOff}}
+	for _, from := range configs {
+		for _, to := range configs {
+			p, err := New(from, t0, nil).Allow(t0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := New(to, t0, nil)
+			for _, outcome := range []Outcome{Accepted, Failed} {
 				b.Done(t0, p, outcome)
 			}
-			got := b.State(t0)
-			if math.Abs(got.Reject-tt.want) > 1e-9 || got.Sent != int64(tt.sent) || got.Refused != int64(tt.refused) {
-				t.Errorf("state is %+v, want sent %d, refused %d, reject %v", got, tt.sent, tt.refused, tt.want)
-			}
-		})
-	}
-}
-
-func TestRejectedIsNotCounted(t *testing.T) {
-	b := New(t0, always)
-	for range 11 {
-		p, _ := b.Allow(t0)
-		b.Done(t0, p, Refused)
-	}
-	before := b.State(t0)
-	if before.Reject == 0 {
-		t.Fatal("eleven refusals reject nothing")
-	}
-	if _, ok := b.Allow(t0); ok {
-		t.Fatal("allowed though the draw was 0")
-	}
-	if after := b.State(t0); after != before {
-		t.Errorf("a rejected call changed the state from %+v to %+v", before, after)
-	}
-}
-
-func TestPendingAndNeutral(t *testing.T) {
-	b := New(t0, never)
-	var permits []Permit
-	for range 100 {
-		p, _ := b.Allow(t0)
-		permits = append(permits, p)
-	}
-	if got := b.State(t0); got.Reject != 0 || got.Sent != 100 {
-		t.Errorf("state with 100 pending is %+v", got)
-	}
-	for _, p := range permits {
-		b.Done(t0.Add(3*time.Second), p, Neutral)
-	}
-	if got := b.State(t0); got != (State{}) {
-		t.Errorf("state after 100 neutral is %+v, want nothing", got)
-	}
-}
-
-func TestWindow(t *testing.T) {
-	b := New(t0, never)
-	late, _ := b.Allow(t0)
-	for range 50 {
-		p, _ := b.Allow(t0)
-		b.Done(t0, p, Refused)
-	}
-	if got := b.State(t0.Add(Window - 1)); got.Sent != 51 || got.Refused != 50 {
-		t.Errorf("state at the end of the window is %+v", got)
-	}
-	if got := b.State(t0.Add(Window)); got != (State{}) {
-		t.Errorf("state after the window is %+v, want nothing", got)
-	}
-	b.Done(t0.Add(Window), late, Refused)
-	b.Done(t0.Add(Window), late, Neutral)
-	if got := b.State(t0.Add(Window)); got != (State{}) {
-		t.Errorf("an attempt older than the window left %+v", got)
-	}
-	if got := b.State(t0.Add(-time.Hour)); got != (State{}) {
-		t.Errorf("a clock that went back left %+v", got)
-	}
-}
-
-// TestSimulation offers 1000 calls a second to a service that can take 250
-// for 30 seconds and everything afterwards.
-func TestSimulation(t *testing.T) {
-	for _, seed := range []uint64{1, 2, 3} {
-		b := New(t0, rand.New(rand.NewPCG(seed, seed)).Float64)
-		const rate, capacity = 1000, 250
-		sentIn := make([]int, 50)
-		for second := range sentIn {
-			taken := 0
-			for i := range rate {
-				now := t0.Add(time.Duration(second)*time.Second + time.Duration(i)*time.Second/rate)
-				p, ok := b.Allow(now)
-				if !ok {
-					continue
-				}
-				sentIn[second]++
-				// Capacity is spread evenly over the second.
-				if second >= 30 || taken < capacity*(i+1)/rate {
-					taken++
-					b.Done(now, p, Accepted)
-				} else {
-					b.Done(now, p, Refused)
-				}
-			}
-		}
-		// In balance sent = sqrt(K * offered * accepted) = 707.
-		for second := 15; second < 30; second++ {
-			if sentIn[second] < 600 || sentIn[second] > 820 {
-				t.Errorf("seed %d: %d were sent in second %d of the overload, want about 707", seed, sentIn[second], second)
-			}
-		}
-		for second := 36; second < 50; second++ {
-			if sentIn[second] != rate {
-				t.Errorf("seed %d: only %d of %d were sent in second %d, the overload ended in second 30", seed, sentIn[second], rate, second)
+			if got := b.State(t0); got.Phase != Closed {
+				t.Errorf("%s to %s left %+v", from.Policy, to.Policy, got)
 			}
 		}
 	}
 }
 
-// TestRecovery: after a total outage the tenth that passes is enough to let go
-// within a few seconds.
-func TestRecovery(t *testing.T) {
-	b := New(t0, rand.New(rand.NewPCG(5, 5)).Float64)
-	const rate = 1000
-	released := -1
-	for second := range 60 {
-		for i := range rate {
-			now := t0.Add(time.Duration(second)*time.Second + time.Duration(i)*time.Second/rate)
-			p, ok := b.Allow(now)
-			if !ok {
-				continue
-			}
-			outcome := Accepted
-			if second < 30 {
-				outcome = Refused
-			}
-			b.Done(now, p, outcome)
-		}
-		end := b.State(t0.Add(time.Duration(second+1)*time.Second - 1))
-		if second == 29 && end.Reject != MaxReject {
-			t.Errorf("at the end of the outage %v of the calls are rejected, want %v", end.Reject, MaxReject)
-		}
-		if second >= 30 && end.Reject == 0 && released < 0 {
-			released = second - 30
+func TestPhaseString(t *testing.T) {
+	for p, want := range map[Phase]string{Closed: "closed", Throttling: "throttling", Open: "open", HalfOpen: "half_open", 9: "phase 9"} {
+		if got := p.String(); got != want {
+			t.Errorf("phase %d is %q, want %q", p, got, want)
 		}
 	}
-	if released < 0 || released > 6 {
-		t.Errorf("calls were let go %d s after the outage, want at most 6", released)
-	}
-}
-
-func TestConcurrent(t *testing.T) {
-	b := New(t0, nil)
-	var wg sync.WaitGroup
-	for g := range 8 {
-		wg.Go(func() {
-			for i := range 1000 {
-				now := t0.Add(time.Duration(i) * 5 * time.Millisecond)
-				if p, ok := b.Allow(now); ok {
-					b.Done(now, p, Outcome(g%3))
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if got := b.State(t0.Add(time.Hour)); got != (State{}) {
-		t.Errorf("the ring does not balance: %+v is left when everything has expired", got)
-	}
-}
-
-func BenchmarkBreaker(b *testing.B) {
-	br := New(time.Now(), nil)
-	b.ReportAllocs()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			now := time.Now()
-			if p, ok := br.Allow(now); ok {
-				br.Done(now, p, Accepted)
-			}
-		}
-	})
 }

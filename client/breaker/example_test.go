@@ -9,11 +9,13 @@ import (
 
 func Example() {
 	now := time.Now()
-	b := breaker.New(now, nil)
+	b := breaker.New(breaker.Config{}, now, nil)
 	for range 40 { // a service that is down
-		if permit, ok := b.Allow(now); ok {
-			b.Done(now, permit, breaker.Refused)
+		permit, err := b.Allow(now)
+		if err != nil {
+			continue // UNAVAILABLE, at once
 		}
+		b.Done(now, permit, breaker.Refused)
 	}
 	fmt.Println(b.State(now).Reject > 0)
 	fmt.Println(b.State(now.Add(breaker.Window)).Reject)

@@ -10,6 +10,9 @@
 //     never reached one is free: it loads nobody.
 //   - A server's word counts: its pushback sets the delay or forbids the retry,
 //     and overload is retried only where a pushback invites to.
+//   - A hedge, the second attempt of a call whose first one still runs, is made
+//     where it is asked for, of idempotent calls only, once a call, and is paid
+//     for from the same budget.
 //   - All methods may be called concurrently.
 package retry
 
@@ -76,6 +79,8 @@ const (
 	ReasonTimeout Reason = "timeout"
 	// ReasonBroken: the outcome was [Broken].
 	ReasonBroken Reason = "broken"
+	// ReasonHedge: the attempt takes longer than most; see [Hedge].
+	ReasonHedge Reason = "hedge"
 )
 
 // Reasons not to retry.
@@ -94,7 +99,7 @@ const (
 	NotAgain Reason = "retried_below"
 	// NoAttempts: the policy's attempts are used up.
 	NoAttempts Reason = "attempts"
-	// NoTime: the deadline would pass before the retry.
+	// NoTime: the deadline would pass before the retry, or before its answer.
 	NoTime Reason = "deadline"
 	// NoBudget: the budget is used up.
 	NoBudget Reason = "budget"
@@ -161,6 +166,9 @@ type Attempt struct {
 	// Remaining is the time until the call's deadline. A call without one has
 	// the largest duration.
 	Remaining time.Duration
+	// Expected is how long the next attempt is likely to take, 0 if that is not
+	// known. An attempt that would not be answered in time is not made.
+	Expected time.Duration
 }
 
 // Decision is what to do about an attempt.
@@ -194,7 +202,7 @@ func (p Policy) Decide(now time.Time, a Attempt, budget *Budget) Decision {
 	default:
 		delay = backoff.FullJitter(p.Backoff, p.MaxBackoff, a.Number-1)
 	}
-	if delay >= a.Remaining {
+	if delay >= a.Remaining || a.Remaining-delay < a.Expected {
 		return Decision{Reason: NoTime}
 	}
 	cost := Cost

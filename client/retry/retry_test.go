@@ -55,6 +55,16 @@ func TestDecide(t *testing.T) {
 		{"retried below", with(func(a *Attempt) { a.RetriedBelow = true }), false, NotAgain, 0, 0},
 		{"no attempts left", with(func(a *Attempt) { a.Number = 3 }), false, NoAttempts, 0, 0},
 		{"no time left", with(func(a *Attempt) { a.Remaining = 0 }), false, NoTime, 0, 0},
+		{"no time for an answer", with(func(a *Attempt) { a.Remaining, a.Expected = time.Second, time.Second+1 }), false, NoTime, 0, 0},
+		{"no time for an answer after the pushback", with(func(a *Attempt) {
+			a.Pushback, a.Remaining, a.Expected = ParsePushback("40"), 50*time.Millisecond, 11*time.Millisecond
+		}), false, NoTime, 0, 0},
+		{"time for an answer after the pushback", with(func(a *Attempt) {
+			a.Pushback, a.Remaining, a.Expected = ParsePushback("40"), 50*time.Millisecond, 10*time.Millisecond
+		}), true, ReasonPushback, 40 * time.Millisecond, Cost},
+		{"no time for an answer, unsent", with(func(a *Attempt) {
+			a.Unsent, a.Remaining, a.Expected = true, 5*time.Millisecond, 6*time.Millisecond
+		}), false, NoTime, 0, 0},
 		{"no time left, unsent", with(func(a *Attempt) { a.Remaining = -1; a.Unsent = true }), false, NoTime, 0, 0},
 	}
 	for _, tt := range tests {

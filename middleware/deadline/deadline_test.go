@@ -65,7 +65,9 @@ func TestClient(t *testing.T) {
 		{"a hop is taken off without timeout", 0, 100 * time.Millisecond, 0, 95 * time.Millisecond, codes.OK},
 		{"timeout within the hop", 0, 100 * time.Millisecond, 97 * time.Millisecond, 95 * time.Millisecond, codes.OK},
 		{"own deadline within a served call", 20 * time.Millisecond, 100 * time.Millisecond, time.Second, 20 * time.Millisecond, codes.OK},
-		{"less than a hop left", 0, 4 * time.Millisecond, time.Second, 0, codes.DeadlineExceeded},
+		{"a hop at its largest", 0, 20 * time.Millisecond, time.Second, 15 * time.Millisecond, codes.OK},
+		{"a quarter is taken off", 0, 16 * time.Millisecond, time.Second, 12 * time.Millisecond, codes.OK},
+		{"less than a hop left", 0, 4 * time.Millisecond, time.Second, 3 * time.Millisecond, codes.OK},
 		{"almost passed", time.Nanosecond, 0, time.Second, 0, codes.OK}, // one nanosecond is still time
 	}
 	for _, tt := range tests {
@@ -101,6 +103,22 @@ func TestClient(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestClientTooLate: nothing is called for a caller that has given up.
+func TestClientTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		var got seen
+		err := serve(ctx, deadline.Server(), func(ctx context.Context) error {
+			<-time.After(30 * time.Millisecond)
+			return deadline.Client(timeout(time.Second))(got.handler)(ctx, &middleware.Call{Kind: middleware.ClientUnary, Target: "billing", Method: "Charge"})
+		})
+		if want := "call billing/Charge: the caller's deadline passed 20ms ago"; middleware.Status(err).Message() != want || middleware.Code(err) != codes.DeadlineExceeded || got.called {
+			t.Errorf("error is %v, want %q; next was called: %v", err, want, got.called)
+		}
+	})
 }
 
 func TestClientCancelsWhenDone(t *testing.T) {

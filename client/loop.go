@@ -1,0 +1,258 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"plinth.internal/client/balancer"
+	"plinth.internal/client/breaker"
+	"plinth.internal/client/retry"
+	"plinth.internal/middleware"
+	"plinth.internal/middleware/deadline"
+	"plinth.internal/middleware/load"
+)
+
+// The names of metadata and headers that the retry layer reads and writes.
+const (
+	headerPreviousAttempts = "grpc-previous-rpc-attempts" // request - A6
+	replyPushback          = "grpc-retry-pushback-ms"     // response - A6
+)
+
+// attempts is the retry loop with the breaker inside: the two middlewares of
+// the package documentation, in one place because they share the settings.
+func (s *service) attempts(next middleware.Handler) middleware.Handler {
+	return func(ctx context.Context, call *middleware.Call) error {
+		set := s.settings(call.Method).effective()
+		s.configure()
+		s.budget.Deposit(time.Now())
+		l := &loop{
+			service: s, set: set, next: next, home: s.directory(call),
+			method: s.methods.get(call), key: hashKey(ctx, call, set.HashHeader),
+		}
+		return l.run(ctx, call)
+	}
+}
+
+// loop is the attempts of one call.
+type loop struct {
+	service *service
+	set     Settings
+	next    middleware.Handler
+	home    *directory
+	method  *methodState
+	key     string
+
+	made  int                      // attempts so far
+	tried []*balancer.Endpoint     // those that failed in this call
+	lead  *atomic.Pointer[attempt] // where to show the latest attempt, nil for nowhere
+}
+
+func (l *loop) run(ctx context.Context, call *middleware.Call) error {
+	s := l.service
+	for {
+		a, err := l.round(ctx, call)
+		if err == nil {
+			return nil
+		}
+		if _, rejected := errors.AsType[*BreakerError](err); rejected {
+			return middleware.NoRetry(err)
+		}
+		decision := l.decide(ctx, a, call, err)
+		if !decision.Retry {
+			s.gaveUp(call, decision.Reason, err)
+			if exhausted(l.set, decision.Reason) || call.Reply(middleware.HeaderNoRetry) != "" {
+				return middleware.NoRetry(err)
+			}
+			return err
+		}
+		s.client.options.events(CallRetried{
+			Service: s.name, Method: call.Method, Attempt: l.made, Instance: call.Instance,
+			Delay: decision.Delay, Reason: decision.Reason, Err: err,
+		})
+		l.avoid(a)
+		if !wait(ctx, decision.Delay) {
+			return middleware.Status(ctx.Err()).Err()
+		}
+	}
+}
+
+// avoid keeps the next attempts away from where this one went.
+func (l *loop) avoid(a *attempt) {
+	if n := a.node.Load(); n != nil && !slices.Contains(l.tried, n.endpoint) {
+		l.tried = append(l.tried, n.endpoint)
+	}
+}
+
+// round makes one attempt, and what belongs to it: a second one where the
+// instance hands the first one back, or where it is slow and may be hedged.
+func (l *loop) round(ctx context.Context, call *middleware.Call) (*attempt, error) {
+	if l.made == 0 && l.set.Hedge.Enabled && call.Idempotency.Safe() && !call.Kind.Stream() {
+		return l.hedged(ctx, call)
+	}
+	return l.bouncing(ctx, call)
+}
+
+// bouncing makes an attempt that may be handed back once: the instance that is
+// busier than the rest of the fleet says so at once, and another one is picked.
+// Nothing has failed then, and nothing is charged to the budget.
+func (l *loop) bouncing(ctx context.Context, call *middleware.Call) (*attempt, error) {
+	a := l.attempt(ctx, call)
+	limited := l.limit(call)
+	err := l.guarded(a, call)
+	if !limited || !a.bounced.Load() {
+		return a, err
+	}
+	l.service.client.options.events(CallBounced{Service: l.service.name, Method: call.Method, Instance: call.Instance})
+	l.avoid(a)
+	call.SetHeader(load.HeaderLimit, "")
+	call.SetHeader(load.HeaderWanted, "1")
+	l.made--
+	call.Attempts--
+	a = l.attempt(ctx, call)
+	return a, l.guarded(a, call)
+}
+
+// limit tells the instance that gets the first attempt from what load on it is
+// to hand it back, and reports false where it must take it: for a stream or a
+// body that cannot be sent twice, for a fleet that does not say how busy it is,
+// and where there is nobody else.
+func (l *loop) limit(call *middleware.Call) bool {
+	if l.made == 0 && !call.Kind.Stream() && call.Replayable() && l.home.size.Load() > 1 {
+		if bound, ok := l.home.set.Bound(); ok {
+			call.SetHeader(load.HeaderLimit, strconv.FormatInt(bound, 10))
+			return true
+		}
+	}
+	if call.Kind.HTTP() { // over gRPC a server reports now and then without being asked
+		call.SetHeader(load.HeaderWanted, "1")
+	}
+	return false
+}
+
+func (l *loop) attempt(ctx context.Context, call *middleware.Call) *attempt {
+	a := &attempt{
+		Context: ctx, service: l.service, policy: l.service.policy(l.set.Balancer), key: l.key,
+		stream: call.Kind.Stream(), tried: l.tried,
+	}
+	if l.lead != nil {
+		l.lead.Store(a)
+	}
+	return a
+}
+
+// guarded makes one attempt if the breaker lets it.
+func (l *loop) guarded(a *attempt, call *middleware.Call) error {
+	l.made++
+	b := l.service.breaker(l.method, l.set)
+	permit, err := b.Allow(time.Now())
+	if rejection, ok := errors.AsType[*breaker.Rejection](err); ok {
+		err := &BreakerError{Service: l.service.name, Method: call.Method, Rejection: rejection}
+		l.service.client.options.events(CallRejected{Service: l.service.name, Method: call.Method, Err: err})
+		return err
+	}
+	err = l.send(a, call, l.made)
+	outcome := classify(err).breaker
+	if a.bounced.Load() || !a.sent.Load() && err != nil {
+		outcome = breaker.Neutral // says nothing about the service
+	}
+	b.Done(time.Now(), permit, outcome)
+	return err
+}
+
+// send makes the attempt of this number.
+func (l *loop) send(a *attempt, call *middleware.Call, number int) error {
+	if number > 1 {
+		call.SetHeader(headerPreviousAttempts, strconv.Itoa(number-1))
+	}
+	if t := l.set.AttemptTimeout; t > 0 && call.Idempotency.Safe() && !call.Kind.Stream() {
+		var cancel context.CancelFunc
+		a.Context, cancel = context.WithTimeout(a.Context, t)
+		defer cancel()
+		deadline.Propagate(a, call)
+	} else if number > 1 {
+		deadline.Propagate(a, call) // less is left than at the first attempt
+	}
+	err := l.next(a, call)
+	n := a.node.Load()
+	if n == nil {
+		return err
+	}
+	call.Attempts++
+	call.Instance = n.id
+	if call.Kind.HTTP() { // over gRPC the balancer's own Done does this
+		if !a.sent.Load() {
+			a.end(n, errRefused)
+		} else {
+			a.end(n, err)
+		}
+	}
+	return err
+}
+
+func (l *loop) decide(ctx context.Context, a *attempt, call *middleware.Call, err error) retry.Decision {
+	if a.node.Load() == nil {
+		// Nobody can be called. To ask again within milliseconds would only
+		// delay the answer; the connections recover on their own time.
+		return retry.Decision{Reason: retry.NotNeeded}
+	}
+	now := time.Now()
+	remaining := time.Duration(math.MaxInt64)
+	if d, ok := ctx.Deadline(); ok {
+		remaining = d.Sub(now)
+	}
+	return l.set.Retry.Decide(now, retry.Attempt{
+		Number:       l.made,
+		Outcome:      classify(err).retry,
+		Idempotent:   call.Idempotency.Safe(),
+		Stream:       call.Kind.Stream(),
+		Unsent:       !a.sent.Load(),
+		RetriedBelow: call.Reply(middleware.HeaderNoRetry) != "",
+		Pushback:     retry.ParsePushback(call.Reply(replyPushback)),
+		Remaining:    remaining,
+		Expected:     l.home.set.Fleet().Latency,
+	}, l.service.budget)
+}
+
+// exhausted tells whether the layers above must not retry either: this one has
+// done so, or was kept from it for the service's sake. (SRE, ch. 21: with three
+// attempts on each of three layers one call becomes 27.)
+func exhausted(set Settings, reason retry.Reason) bool {
+	switch reason {
+	case retry.NoAttempts:
+		return set.Retry.MaxAttempts > 1 // else the retrying is left to those above
+	case retry.NoBudget, retry.NotWanted, retry.NotInvited, retry.NotAgain:
+		return true
+	default:
+		return false
+	}
+}
+
+// gaveUp tells of the failures that more attempts, time or budget might have
+// avoided.
+func (s *service) gaveUp(call *middleware.Call, reason retry.Reason, err error) {
+	switch reason {
+	case retry.NoAttempts, retry.NoTime, retry.NoBudget, retry.NotWanted, retry.NotInvited, retry.NotAgain:
+		s.client.options.events(CallGaveUp{Service: s.name, Method: call.Method, Attempts: call.Attempts, Reason: reason, Err: err})
+	default: // it could not have been retried anyway
+	}
+}
+
+// wait waits, and reports false if ctx ends first.
+func wait(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

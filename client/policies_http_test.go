@@ -1,0 +1,112 @@
+package client_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"plinth.internal/client"
+	"plinth.internal/client/balancer"
+	"plinth.internal/client/retry"
+	"plinth.internal/middleware"
+	reports "plinth.internal/middleware/load"
+	"plinth.internal/registry"
+)
+
+// webReporting is web with a server that says how busy it is.
+func (w *world) webReporting(t *testing.T, id string, handle http.HandlerFunc) *httptest.Server {
+	t.Helper()
+	s := httptest.NewServer(middleware.HTTPServer("echo", "/", handle, reports.New().Middleware()))
+	t.Cleanup(s.Close)
+	w.announce(t, registry.Instance{ID: id, Endpoints: map[string]string{"http": s.Listener.Addr().String()}})
+	return s
+}
+
+func TestHTTPBounce(t *testing.T) {
+	w := newWorld(t)
+	var block atomic.Pointer[chan struct{}]
+	var held atomic.Int64
+	answer := func(id string) http.HandlerFunc {
+		return func(rw http.ResponseWriter, r *http.Request) {
+			if c := block.Load(); c != nil && id == "busy" {
+				held.Add(1)
+				<-*c
+			}
+			_, _ = io.Copy(rw, r.Body)
+			_, _ = io.WriteString(rw, id)
+		}
+	}
+	busy := w.webReporting(t, "busy", answer("busy"))
+	w.webReporting(t, "b", answer("b"))
+	w.webReporting(t, "c", answer("c"))
+	h := w.client.HTTP("echo")
+	for range 30 {
+		if _, _, err := text(t, h, http.MethodGet, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := make(chan struct{})
+	block.Store(&c)
+	done := make(chan error, 20)
+	for range cap(done) {
+		go func() {
+			resp, err := http.Get(busy.URL) //nolint:noctx // it ends with the test's server
+			if err == nil {
+				_ = resp.Body.Close()
+			}
+			done <- err
+		}()
+	}
+	eventually(t, "the instance is busy", func() bool { return held.Load() == int64(cap(done)) })
+	for range 30 { // not idempotent: what is handed back was not processed
+		code, body, err := text(t, h, http.MethodPost, strings.NewReader("hi "))
+		if err != nil || code != http.StatusOK || body != "hi b" && body != "hi c" {
+			t.Fatalf("answered %d %q, %v", code, body, err)
+		}
+	}
+	if got := recorded[client.CallBounced](w.events); len(got) < 5 || got[0].Instance != "busy" {
+		t.Errorf("%d bounces were told: %+v", len(got), got)
+	}
+	close(c)
+	for range cap(done) {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestHTTPHedge(t *testing.T) {
+	w := newWorld(t, client.WithSettings(func(string, string) client.Settings {
+		return client.Settings{Balancer: balancer.NameRoundRobin, Hedge: retry.HedgePolicy{Enabled: true, Delay: 20 * time.Millisecond}}
+	}))
+	var hang atomic.Bool
+	w.web(t, "slow", func(rw http.ResponseWriter, r *http.Request) {
+		if hang.Load() {
+			<-r.Context().Done()
+			return
+		}
+		_, _ = io.WriteString(rw, "slow")
+	})
+	w.web(t, "b", nil)
+	h := w.client.HTTP("echo")
+	webConnected(t, h, 2)
+	hang.Store(true)
+	for range 10 {
+		if _, body, err := text(t, h, http.MethodGet, nil); err != nil || body != "b" {
+			t.Fatalf("answered %q, %v", body, err)
+		}
+	}
+	hedged := recorded[client.CallHedged](w.events)
+	if len(hedged) < 5 {
+		t.Errorf("only %d calls were hedged", len(hedged))
+	}
+	for _, e := range hedged {
+		if !e.Won {
+			t.Errorf("told of %+v", e)
+		}
+	}
+}

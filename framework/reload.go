@@ -1,0 +1,143 @@
+package framework
+
+import (
+	"context"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"plinth.internal/config"
+)
+
+// configCheck is the name of the configuration among the checks of /health, and
+// of the goroutine that follows it.
+const configCheck = "config"
+
+// The outcomes of a reload in metrics and on /debug/config.
+const (
+	reloadApplied  = "applied"
+	reloadRejected = "rejected"
+)
+
+// followsConfig reports whether there is a file that can change.
+func (a *App) followsConfig() bool { return a.opts.configFile != "" }
+
+// followConfig takes over what changes in the file while the app runs.
+func (a *App) followConfig(ctx context.Context) error {
+	a.cfg.Follow(ctx, func(e config.Event) { a.emit(ConfigEvent{e}) })
+	return nil
+}
+
+// applySettings brings hot settings into effect. Those of the client are read
+// anew for every call.
+func (a *App) applySettings(old, current settings) {
+	a.clients.Store(newClientTable(current.Clients))
+	// A level that was set by hand stays until the file names another one.
+	if level := current.Telemetry.Log.Level; level != old.Telemetry.Log.Level {
+		_ = a.log.SetLevel(level) // validated with the rest
+	}
+	_ = a.tracer.SetSample(current.Telemetry.Trace.Sample) // likewise
+}
+
+// configHealth is the configuration as one of the checks: it is down while the
+// file holds something that cannot be used.
+func (a *App) configHealth() CheckHealth {
+	status := a.cfg.Status()
+	c := CheckHealth{Name: configCheck, Status: HealthOK, CheckedAt: stamp(status.At)}
+	if status.Err != nil {
+		c.Status, c.Error = HealthDown, status.Err.Error()
+	}
+	return c
+}
+
+// ConfigDocument is what /debug/config answers.
+type ConfigDocument struct {
+	// File is the configuration file, "" for none.
+	File string `json:"file"`
+	// Reload is how the last reload of it ended.
+	Reload ReloadDocument `json:"reload"`
+	// Restart are the keys that have been given another value since the start
+	// and need a restart. What is shown is the running value.
+	Restart []string `json:"restart"`
+	// Values are the effective values by key.
+	Values map[string]ConfigValue `json:"values"`
+}
+
+// ReloadDocument is a reload in a [ConfigDocument].
+type ReloadDocument struct {
+	// At is when it ended, "" before the first one.
+	At string `json:"at"`
+	// Outcome is applied or rejected, "" before the first one.
+	Outcome string `json:"outcome"`
+	// Error is why it was rejected.
+	Error string `json:"error"`
+}
+
+// ConfigValue is one value in a [ConfigDocument].
+type ConfigValue struct {
+	// Value is the value as it would be written, a secret as "***".
+	Value string `json:"value"`
+	// Source is where it came from.
+	Source string `json:"source"`
+	// Hot says that a change applies while the service runs.
+	Hot bool `json:"hot"`
+}
+
+func (a *App) configuration() ConfigDocument {
+	status := a.cfg.Status()
+	doc := ConfigDocument{
+		File: a.opts.configFile, Reload: ReloadDocument{At: stamp(status.At), Error: text(status.Err)},
+		Restart: append([]string{}, status.Restart...), Values: map[string]ConfigValue{},
+	}
+	switch {
+	case status.Err != nil:
+		doc.Reload.Outcome = reloadRejected
+	case !status.At.IsZero():
+		doc.Reload.Outcome = reloadApplied
+	}
+	for _, e := range a.cfg.Entries() {
+		doc.Values[e.Key] = ConfigValue{Value: e.Value, Source: e.Source.String(), Hot: e.Hot}
+	}
+	return doc
+}
+
+// countConfig keeps the metrics that come from the configuration's events.
+func (a *App) countConfig(e config.Event) {
+	switch e.(type) {
+	case config.Applied:
+		a.metrics.CountReload(reloadApplied)
+	case config.Rejected:
+		a.metrics.CountReload(reloadRejected)
+	}
+}
+
+func describeConfig(e config.Event) string {
+	switch e.(type) {
+	case config.Applied:
+		return "configuration changed"
+	case config.Rejected:
+		return "configuration rejected, the last good one stays in use"
+	case config.RestartNeeded:
+		return "configuration changed in keys that need a restart"
+	}
+	return ""
+}
+
+func levelOfConfig(e config.Event) zapcore.Level {
+	if _, ok := e.(config.Applied); ok {
+		return zapcore.InfoLevel
+	}
+	return zapcore.WarnLevel
+}
+
+func fieldsOfConfig(e config.Event) []zap.Field {
+	switch e := e.(type) {
+	case config.Applied:
+		return []zap.Field{zap.Strings("keys", e.Keys)}
+	case config.Rejected:
+		return []zap.Field{zap.Error(e.Err)}
+	case config.RestartNeeded:
+		return []zap.Field{zap.Strings("keys", e.Keys)}
+	}
+	return nil
+}
