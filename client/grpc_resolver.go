@@ -52,13 +52,9 @@ func (s *service) dialOptions() []grpc.DialOption {
 	}
 }
 
-// connectTimeout is how long a TCP connection may take. Within a data centre one
-// that takes longer is one to a host that is gone.
-const connectTimeout = 500 * time.Millisecond
-
-// dial makes a connection within connectTimeout.
+// dial makes a connection, or gives up in time.
 func (s *service) dial(ctx context.Context, addr string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.settings("").connectTimeout())
 	defer cancel()
 	return s.client.options.dial(ctx, addr)
 }

@@ -36,7 +36,11 @@ func (e *dialError) Unwrap() error { return e.err }
 func newTransport(dial func(ctx context.Context, addr string) (net.Conn, error)) *http.Transport {
 	return &http.Transport{
 		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+			timeout := DefaultConnectTimeout
+			if a := attemptOf(ctx); a != nil {
+				timeout = a.service.settings("").connectTimeout()
+			}
+			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
 			conn, err := dial(ctx, addr)
 			if err != nil {
@@ -203,7 +207,7 @@ func (r *rest) ready(now time.Time) bool {
 	if int64(now.Sub(r.made)) < until {
 		return false
 	}
-	return r.until.CompareAndSwap(until, int64(now.Add(connectTimeout).Sub(r.made)))
+	return r.until.CompareAndSwap(until, int64(now.Add(DefaultConnectTimeout).Sub(r.made)))
 }
 
 // begin starts a rest, longer with every failure.

@@ -54,7 +54,7 @@ func TestHTTPBounce(t *testing.T) {
 	done := make(chan error, 20)
 	for range cap(done) {
 		go func() {
-			resp, err := http.Get(busy.URL) //nolint:noctx // it ends with the test's server
+			resp, err := http.Get(busy.URL)
 			if err == nil {
 				_ = resp.Body.Close()
 			}

@@ -15,6 +15,10 @@ import (
 // DefaultTimeout is the deadline of a call for which nothing else is said.
 const DefaultTimeout = 3 * time.Second
 
+// DefaultConnectTimeout is the most that making a TCP connection may take. Within
+// a data centre one that takes longer is one to a host that is gone.
+const DefaultConnectTimeout = 500 * time.Millisecond
+
 // Settings are what can be chosen for each method of each service. The zero
 // value of a field means its default.
 type Settings struct {
@@ -27,6 +31,10 @@ type Settings struct {
 	// call or HTTP request may take; 0 means as long as the call. Where the
 	// call may not be repeated it has no effect: it would only end it early.
 	AttemptTimeout time.Duration
+	// ConnectTimeout is the longest that making a TCP connection may take; 0
+	// means [DefaultConnectTimeout]. The one for the method "" counts: all
+	// methods share the connections.
+	ConnectTimeout time.Duration
 	// Retry limits the attempts.
 	Retry retry.Policy
 	// Hedge sends a second attempt of a slow idempotent call; off by default.
@@ -53,11 +61,11 @@ type Settings struct {
 // Timeout, whose default depends on the kind of the call.
 func DefaultSettings() Settings {
 	return Settings{
-		Retry:    retry.Policy{}.WithDefaults(),
-		Hedge:    retry.HedgePolicy{},
-		Balancer: balancer.NameAdaptive,
-		Ejection: outlier.Config{}.WithDefaults(),
-		Breaker:  breaker.Config{}.WithDefaults(),
+		ConnectTimeout: DefaultConnectTimeout,
+		Retry:          retry.Policy{}.WithDefaults(),
+		Balancer:       balancer.NameAdaptive,
+		Ejection:       outlier.Config{}.WithDefaults(),
+		Breaker:        breaker.Config{}.WithDefaults(),
 	}
 }
 
@@ -67,6 +75,9 @@ func (s Settings) Validate() error {
 	var errs []error
 	if s.AttemptTimeout < 0 {
 		errs = append(errs, fmt.Errorf("set AttemptTimeout to %s: must not be negative", s.AttemptTimeout))
+	}
+	if s.ConnectTimeout < 0 {
+		errs = append(errs, fmt.Errorf("set ConnectTimeout to %s: must not be negative", s.ConnectTimeout))
 	}
 	if s.Balancer != "" && !slices.Contains(balancer.Names(), s.Balancer) {
 		errs = append(errs, fmt.Errorf("set Balancer to %q: must be one of %q", s.Balancer, balancer.Names()))
@@ -85,6 +96,14 @@ func (s Settings) effective() Settings {
 		s.Hedge = retry.HedgePolicy{}
 	}
 	return s
+}
+
+// connectTimeout is the one that is used.
+func (s Settings) connectTimeout() time.Duration {
+	if s.ConnectTimeout <= 0 {
+		return DefaultConnectTimeout
+	}
+	return s.ConnectTimeout
 }
 
 // timeout is the total timeout for a kind of call; 0 = none.

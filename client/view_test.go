@@ -104,7 +104,7 @@ func TestRest(t *testing.T) {
 	if r.ready(after) {
 		t.Error("a second call was let through to try")
 	}
-	if !r.ready(after.Add(connectTimeout)) {
+	if !r.ready(after.Add(DefaultConnectTimeout)) {
 		t.Error("after the try nobody may try again")
 	}
 	for range 20 {

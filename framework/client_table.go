@@ -80,11 +80,15 @@ func withDefaults(s client.Settings) client.Settings {
 	if s.Balancer == "" {
 		s.Balancer = balancer.NameAdaptive
 	}
+	if s.ConnectTimeout == 0 {
+		s.ConnectTimeout = client.DefaultConnectTimeout
+	}
 	return s
 }
 
 func (c *clientSettings) overlay(s *client.Settings) {
 	set(&s.Balancer, c.Balancer)
+	set(&s.ConnectTimeout, c.ConnectTimeout)
 	set(&s.HashHeader, c.HashHeader)
 	e := &c.Ejection
 	enabled := !s.Ejection.Off

@@ -66,10 +66,11 @@ type ejectionSettings struct {
 type clientSettings struct {
 	callSettings `yaml:",inline"`
 
-	Balancer   string                  `yaml:"balancer" doc:"adaptive (the default), precise, least_request, round_robin, weighted, consistent_hash, random or pick_first"`
-	HashHeader string                  `yaml:"hash_header" doc:"metadata or header whose value is the key of consistent_hash"`
-	Ejection   ejectionSettings        `yaml:"ejection"`
-	Methods    map[string]callSettings `yaml:"methods"`
+	ConnectTimeout time.Duration           `yaml:"connect_timeout" doc:"longest time to make a connection; 500ms unless set"`
+	Balancer       string                  `yaml:"balancer" doc:"adaptive (the default), precise, least_request, round_robin, weighted, consistent_hash, random or pick_first"`
+	HashHeader     string                  `yaml:"hash_header" doc:"metadata or header whose value is the key of consistent_hash"`
+	Ejection       ejectionSettings        `yaml:"ejection"`
+	Methods        map[string]callSettings `yaml:"methods"`
 }
 
 // toggle is a truth value that may be left unset.
@@ -133,6 +134,7 @@ func (c *clientSettings) Validate() error {
 	var v violations
 	v.addf(c.Balancer != "" && !oneOf(c.Balancer, balancer.Names()...), "balancer", "is none of %s", strings.Join(balancer.Names(), ", "))
 	v.addf(strings.ContainsFunc(c.HashHeader, notInHeader), "hash_header", "is not a name of a header: want letters, digits, and - _ .")
+	v.negative("connect_timeout", c.ConnectTimeout)
 	e := &c.Ejection
 	v.addf(e.Consecutive < 0, "ejection.consecutive", "is below zero")
 	v.addf(e.MinCalls < 0, "ejection.min_calls", "is below zero")

@@ -46,6 +46,7 @@ clients:
   billing:
     timeout: 1s
     attempt_timeout: 300ms
+    connect_timeout: 200ms
     retry: {max_attempts: 2, backoff: 5ms, max_backoff: 50ms}
     balancer: consistent_hash
     hash_header: x-user
@@ -58,13 +59,13 @@ clients:
 		t.Fatal(err)
 	}
 	all := client.Settings{
-		Timeout: 2 * time.Second, Balancer: balancer.NameRoundRobin, Retry: retry.Policy{}.WithDefaults(),
+		Timeout: 2 * time.Second, ConnectTimeout: client.DefaultConnectTimeout, Balancer: balancer.NameRoundRobin, Retry: retry.Policy{}.WithDefaults(),
 		Hedge:    retry.HedgePolicy{Enabled: true, Delay: 10 * time.Millisecond},
 		Breaker:  breaker.Config{Policy: breaker.PolicyClassic, MinCalls: 7}.WithDefaults(),
 		Ejection: outlier.Config{Off: true, Base: 90 * time.Second}.WithDefaults(),
 	}
 	billing := all
-	billing.Timeout, billing.AttemptTimeout = time.Second, 300*time.Millisecond
+	billing.Timeout, billing.AttemptTimeout, billing.ConnectTimeout = time.Second, 300*time.Millisecond, 200*time.Millisecond
 	billing.Retry = retry.Policy{MaxAttempts: 2, Backoff: 5 * time.Millisecond, MaxBackoff: 50 * time.Millisecond}
 	billing.Balancer, billing.HashHeader = balancer.NameConsistentHash, "x-user"
 	billing.Ejection = outlier.Config{Consecutive: 3, MinCalls: 4, FailureShare: 0.4, Worse: 0.2, Base: 90 * time.Second, Max: 2 * time.Minute, MaxEjected: 0.3}

@@ -158,7 +158,7 @@ func TestFailuresEverywhere(t *testing.T) {
 	for i := range 10 {
 		call(all[0], noon.Add(20*time.Second+time.Duration(i)*ms), 0, Failed)
 	}
-	if got := all[0].Stats(noon.Add(20*time.Second + 10*ms)).FailureShare; got < 0.5 {
+	if got := all[0].Stats(noon.Add(20*time.Second + 10*ms)).FailureShare; got < 0.25 {
 		t.Errorf("the one that always fails has share %.2f", got)
 	}
 }

@@ -40,7 +40,7 @@ type Endpoint struct {
 	// by those that begin and end attempts, never by those that pick.
 	mu         sync.Mutex
 	head, tail *Call
-	process    uint32  // counts the processes seen at the address
+	process    uint32 // counts the processes seen at the address
 }
 
 func newEndpoint(addr string, f *fleet) *Endpoint {

@@ -14,7 +14,7 @@ const (
 	ringMost = 16 * ringPoints
 	// ringWalk is how many places a pick looks at before it takes one that is
 	// fuller than it should be.
-	ringWalk = 128
+	ringWalk = 512
 	// loadFactor is how much more than the mean an endpoint may have in flight
 	// ("Consistent Hashing with Bounded Loads"; 1.25 is the value of its authors'
 	// deployments).

@@ -67,10 +67,10 @@ func (l *List) rank(i int, r *Request) class {
 }
 
 // class is rank, with the slow start: an endpoint that warms up is ready as often
-// as its share says.
-func (l *List) class(i int, r *Request, source func() uint64) class {
+// as its share says; compared is how many candidates a pick compares.
+func (l *List) class(i int, r *Request, source func() uint64, compared int) class {
 	c := l.rank(i, r)
-	if c == ready && !l.endpoints[i].admits(r.Now, source) {
+	if c == ready && !l.endpoints[i].admits(r.Now, source, compared) {
 		return declines
 	}
 	return c
@@ -91,7 +91,7 @@ func (l *List) draw(buf []int, r *Request, source func() uint64) int {
 		}
 		i := scale(uint32(bits), n)
 		bits >>= 32
-		if slices.Contains(buf[:drawn], i) || l.class(i, r, source) != ready {
+		if slices.Contains(buf[:drawn], i) || l.class(i, r, source, want) != ready {
 			continue
 		}
 		buf[drawn] = i
@@ -108,9 +108,9 @@ func (l *List) draw(buf []int, r *Request, source func() uint64) int {
 // sample is draw by a walk over the whole list, which only short lists and those
 // with many closed gates pay for.
 func (l *List) sample(buf []int, r *Request, source func() uint64) int {
-	best, seen := last, 0
+	best, seen, compared := last, 0, min(len(buf), len(l.endpoints))
 	for i := range l.endpoints {
-		c := l.class(i, r, source)
+		c := l.class(i, r, source, compared)
 		if c > best {
 			continue
 		}

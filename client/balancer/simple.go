@@ -66,7 +66,7 @@ func (p *RoundRobin) Pick(l *List, r Request) int {
 	for range n {
 		// Who is passed over gives its turn to the next one, which moves on the
 		// turns of all the others: nobody gets two in every round.
-		if i := int(p.next.Add(1) % n); l.class(i, &r, p.Rand) == ready {
+		if i := int(p.next.Add(1) % n); l.class(i, &r, p.Rand, 1) == ready {
 			return i
 		}
 	}

@@ -83,11 +83,15 @@ func (e *Endpoint) share(now time.Time) float64 {
 	return SlowStartShare + (1-SlowStartShare)*float64(max(age, 0))/float64(SlowStart)
 }
 
-func (e *Endpoint) warming(now time.Time) bool { return e.share(now) < 1 }
-
-// admits reports whether an endpoint that was picked takes the attempt, which
-// while it warms up is left to chance.
-func (e *Endpoint) admits(now time.Time, rand func() uint64) bool {
+// admits reports whether an endpoint may be picked, which while it warms up is left
+// to chance: alone it is its share. Among compared candidates it is that much less,
+// because one that has little to do wins the comparison; the difference goes as the
+// share grows.
+func (e *Endpoint) admits(now time.Time, source func() uint64, compared int) bool {
 	share := e.share(now)
-	return share >= 1 || float64(random(rand)>>11)/(1<<53) < share
+	if share >= 1 {
+		return true
+	}
+	chance := share / (1 + float64(compared-1)*(1-share))
+	return float64(random(source)>>11)/(1<<53) < chance
 }

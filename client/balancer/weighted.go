@@ -58,7 +58,7 @@ func (p *Random) Pick(l *List, r Request) int {
 	}
 	weights := l.registered()
 	for range tries {
-		if i := weights.find(random(p.Rand)); l.class(i, &r, p.Rand) == ready {
+		if i := weights.find(random(p.Rand)); l.class(i, &r, p.Rand, 1) == ready {
 			return i
 		}
 	}
@@ -100,7 +100,7 @@ func (p *Weighted) Pick(l *List, r Request) int {
 	}
 	weights := l.weigh(l.endpoints[0].fleet.at(r.Now))
 	for range tries {
-		if i := weights.find(p.next.Add(golden)); l.class(i, &r, p.Rand) == ready {
+		if i := weights.find(p.next.Add(golden)); l.class(i, &r, p.Rand, 1) == ready {
 			return i
 		}
 	}
