@@ -30,6 +30,8 @@ type attempt struct {
 	begun  time.Time
 	use    balancer.Call
 	ticket outlier.Ticket
+	told   bool // report is set
+	report load.Report
 
 	// Written by the pick and by the end of the transport's attempt, which for
 	// a stream run in goroutines of grpc.
@@ -85,6 +87,9 @@ func (a *attempt) end(n *node, err error) {
 		c.balancer, c.outlier = balancer.Ignored, outlier.Ignored
 	}
 	n.endpoint.End(now, &a.use, c.balancer)
+	if a.told { // it does not count the attempt that it came with
+		n.report(now, a.report)
+	}
 	n.judge(now, n.record.End(now, a.ticket, c.outlier))
 }
 

@@ -319,9 +319,7 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 // done takes in how an attempt has ended.
 func (p *picker) done(a *attempt, n *node, info balancer.DoneInfo) {
 	if values := info.Trailer[load.HeaderReport]; len(values) > 0 {
-		if r, ok := load.Parse(values[0]); ok {
-			n.report(time.Now(), r)
-		}
+		a.report, a.told = load.Parse(values[0])
 	}
 	if info.Err != nil && len(info.Trailer[load.HeaderBounce]) > 0 {
 		a.bounced.Store(true)

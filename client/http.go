@@ -153,9 +153,7 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := s.client.transport.RoundTrip(&out)
 	if err == nil {
 		n.rest.over()
-		if report, ok := load.FromHTTP(resp.Header); ok {
-			n.report(time.Now(), report)
-		}
+		a.report, a.told = load.FromHTTP(resp.Header)
 		if resp.Header.Get(load.HeaderBounce) != "" {
 			a.bounced.Store(true)
 		}

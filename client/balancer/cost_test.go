@@ -115,7 +115,7 @@ func TestCost(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			all := endpoints(2)
-			v := env{all[0], all[1], func(d time.Duration) time.Time { return noon.Add(d) }}
+			v := env{all[0], all[1], noon.Add}
 			tt.do(v)
 			s := v.a.Stats(v.at(tt.after))
 			if math.Abs(s.Load-tt.load) > 0.01 || (s.Expected-tt.latency).Abs() > tt.latency/50 || math.Abs(s.FailureShare-tt.share) > 0.002 {

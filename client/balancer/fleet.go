@@ -68,7 +68,7 @@ func (f *fleet) report(at int64, load, others, latency, failures float64) {
 	}
 }
 
-// reports reports whether servers of the fleet say how loaded they are.
+// reports is whether servers of the fleet say how loaded they are.
 func (f *fleet) reports() bool {
 	heard := f.heard.Load()
 	return heard != 0 && f.ended.Load()-heard < int64(silent)

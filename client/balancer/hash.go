@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"math"
+	"math/bits"
 	"slices"
 )
 
@@ -39,7 +40,7 @@ func (p *ConsistentHash) Pick(l *List, r Request) int {
 	if l.Len() == 0 {
 		return -1
 	}
-	place := uint64(0)
+	var place uint64
 	if r.Key == "" {
 		place = random(p.Rand)
 	} else {
@@ -110,8 +111,37 @@ func newRing(endpoints []*Endpoint) *ring {
 			r.points = append(r.points, mix(place)>>indexBits<<indexBits|uint64(i)&(1<<indexBits-1))
 		}
 	}
-	slices.Sort(r.points)
+	r.points = ordered(r.points)
 	return r
+}
+
+// ordered sorts hashes. They are spread evenly, so that putting each where a hash
+// of its size should be leaves next to nothing to do: the first pick on a large
+// list waits for this.
+func ordered(points []uint64) []uint64 {
+	size := bits.Len(uint(len(points)))
+	shift := 64 - size
+	starts := make([]int32, 1<<size+1)
+	for _, p := range points {
+		starts[p>>shift+1]++
+	}
+	for i := 1; i < len(starts); i++ {
+		starts[i] += starts[i-1]
+	}
+	sorted := make([]uint64, len(points))
+	for _, p := range points {
+		i := starts[p>>shift]
+		starts[p>>shift]++
+		sorted[i] = p
+	}
+	for i := 1; i < len(sorted); i++ {
+		p, k := sorted[i], i
+		for ; k > 0 && sorted[k-1] > p; k-- {
+			sorted[k] = sorted[k-1]
+		}
+		sorted[k] = p
+	}
+	return sorted
 }
 
 // from is the first place from a hash on.

@@ -58,6 +58,15 @@ func TestConsistentHashIsStable(t *testing.T) {
 	}
 }
 
+func TestRingIsOrdered(t *testing.T) {
+	for _, n := range []int{1, 2, 3, 100, 1000} {
+		points := newRing(endpoints(n)).points
+		if !slices.IsSorted(points) || len(points) != n*ringPoints || len(slices.Compact(points)) != n*ringPoints {
+			t.Errorf("the ring of %d endpoints is not in order, or places are missing", n)
+		}
+	}
+}
+
 func TestConsistentHashSpread(t *testing.T) {
 	list := members(10)
 	list[0].Weight = 300

@@ -37,15 +37,15 @@ func shut(time.Time) bool { return false }
 
 // policies returns all policies, with fixed seeds.
 func policies(seed uint64) map[string]Policy {
-	r := seeded(seed)
+	r := func() func() uint64 { return seeded(seed) } // one for each
 	return map[string]Policy{
-		NameAdaptive:       &Adaptive{Rand: r},
-		NamePrecise:        &Precise{Adaptive{Rand: r}},
-		NameRoundRobin:     &RoundRobin{Rand: r},
-		NameLeastRequest:   &LeastRequest{Rand: r},
-		NameWeighted:       &Weighted{Rand: r},
-		NameConsistentHash: &ConsistentHash{Rand: r},
-		NameRandom:         &Random{Rand: r},
+		NameAdaptive:       &Adaptive{Rand: r()},
+		NamePrecise:        &Precise{Adaptive{Rand: r()}},
+		NameRoundRobin:     &RoundRobin{Rand: r()},
+		NameLeastRequest:   &LeastRequest{Rand: r()},
+		NameWeighted:       &Weighted{Rand: r()},
+		NameConsistentHash: &ConsistentHash{Rand: r()},
+		NameRandom:         &Random{Rand: r()},
 		NamePickFirst:      &PickFirst{},
 	}
 }

@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -159,24 +160,27 @@ func (l *List) among(buf []int, r *Request) int {
 	return n
 }
 
-// cheapest is the candidate of the lowest cost; chance decides between equals.
+// cheapest is one of the candidates whose costs are about the lowest.
 func (l *List) cheapest(candidates []int, now time.Time, source func() uint64) int {
 	if len(candidates) == 1 {
 		return candidates[0]
 	}
 	f := l.endpoints[candidates[0]].fleet
 	v := f.view(f.at(now))
-	best, lowest, equals := -1, 0.0, 1
-	for _, i := range candidates {
-		switch cost := l.endpoints[i].cost(&v).cost; {
-		case best < 0 || cost < lowest:
-			best, lowest, equals = i, cost, 1
-		case cost > lowest:
-		default:
-			equals++
-			if scale(uint32(random(source)), equals) == 0 {
-				best = i
-			}
+	var costs [choices]float64
+	lowest := math.Inf(1)
+	for k, i := range candidates {
+		costs[k] = l.endpoints[i].cost(&v).cost
+		lowest = min(lowest, costs[k])
+	}
+	best, seen := candidates[0], 0
+	for k, i := range candidates {
+		if costs[k] > lowest*alike {
+			continue
+		}
+		seen++
+		if scale(uint32(random(source)), seen) == 0 { // always true for the first one
+			best = i
 		}
 	}
 	return best

@@ -20,6 +20,12 @@ const (
 	// after some 15 s.
 	failureTau = 5 * time.Second
 
+	// alike times the lowest cost, costs do not differ: chance decides. Without
+	// that the quickest of some idle servers by a hair would get all the calls
+	// of a client that makes one at a time. Between 1 and 1.25 no scenario
+	// changes by as much as 5 %; from 1.5 on the tails grow.
+	alike = 1.25
+
 	// failureWeight multiplies the failure share in the cost. It must outweigh
 	// whatever makes a server that fails fast look idle and quick.
 	failureWeight = 50
@@ -40,9 +46,9 @@ const (
 	ownTau = time.Second
 	// told is how far that mean moves towards a latency that the server reports.
 	// It is small because all clients hear the same: with more, a hundred of them
-	// run to the server that was quick a moment ago, and the 99th percentile
-	// under changing slowdowns grows by half. What a client measures is its own,
-	// and contains the way to the server.
+	// run to the server that was quick a moment ago: believing it fully makes the
+	// 99th percentile under changing slowdowns 40 % longer, without the bounce.
+	// What a client measures is its own, and contains the way to the server.
 	told = 0.1
 	// censored is how far the mean moves towards the duration of an attempt
 	// that was given up: its latency would have been at least that.
@@ -64,8 +70,9 @@ const (
 	silent = 10 * time.Second
 
 	// boundFactor and boundExtra make the bounce limit of the mean in-flight
-	// count: factor*(mean+1)+extra. It hands back 2 to 5 % of the calls; a factor
-	// of 1 hands back 17 %, and one of 2 hardly any.
+	// count: factor*(mean+1)+extra. It hands back 2 to 6 % of the calls, 9 %
+	// where a thousand clients share few servers; a factor of 1 hands back 7 to
+	// 22 %, for a 99th percentile that is 3 to 7 % shorter.
 	boundFactor = 1.5
 	boundExtra  = 2
 )
