@@ -121,7 +121,7 @@ func (t *Tracker) count(code codes.Code, d time.Duration, stream bool) {
 	switch {
 	case stream:
 		t.other.Add(1)
-	case (failed || code == codes.Canceled) && short:
+	case (failed || ended(code)) && short:
 		t.other.Add(1)
 		t.otherNanos.Add(int64(d))
 	default:
@@ -139,14 +139,20 @@ func (t *Tracker) known(otherwise time.Duration) time.Duration {
 }
 
 // failure tells the outcomes for which the server is to blame. What it does not
-// implement is the caller's mistake or a new version's, not a sick server.
+// implement is the caller's mistake or a new version's, not a sick server. A
+// deadline that has passed was the caller's choice, and the latency has it; told
+// as a failure as well, it would make all clients of a slow server run away at
+// once, to where the calls are then too many.
 func failure(c codes.Code) bool {
 	switch c {
-	case codes.Internal, codes.Unknown, codes.Unavailable, codes.DataLoss, codes.DeadlineExceeded:
+	case codes.Internal, codes.Unknown, codes.Unavailable, codes.DataLoss:
 		return true
 	}
 	return false
 }
+
+// ended tells that the caller's patience is what ended the call.
+func ended(c codes.Code) bool { return c == codes.Canceled || c == codes.DeadlineExceeded }
 
 // fold puts what was counted into the means, if it is time and nobody else does.
 func (t *Tracker) fold(now time.Duration) {

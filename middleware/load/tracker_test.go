@@ -136,7 +136,7 @@ func TestOutcomes(t *testing.T) {
 		{codes.Unknown, true, false, true},
 		{codes.Unavailable, true, false, true},
 		{codes.DataLoss, true, false, true},
-		{codes.DeadlineExceeded, true, false, true},
+		{codes.DeadlineExceeded, false, false, true},
 	} {
 		t.Run(tt.code.String(), func(t *testing.T) {
 			for _, d := range []time.Duration{time.Millisecond, 100 * time.Millisecond} {
