@@ -30,7 +30,7 @@ type balancerBuilder struct{}
 func (balancerBuilder) Name() string { return balancerName }
 
 func (balancerBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
-	p := &petiole{ClientConn: cc, links: map[string]*link{}, lastResort: new(atomic.Bool)}
+	p := &petiole{ClientConn: cc, links: map[string]*link{}, waiting: map[*paced]*time.Timer{}, lastResort: new(atomic.Bool)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	// One pick_first child for each instance: connections and backoff are
 	// theirs (A61, A62).
@@ -59,14 +59,18 @@ type petiole struct {
 	view   *view            // nil until a list is known
 	state  balancer.State   // the children's, as told last
 	links  map[string]*link // by address
+
+	callable int                    // instances that can be called
+	waiting  map[*paced]*time.Timer // connections that are not made yet
 }
 
 // link is the connection to one instance. Its fields are guarded by petiole.mu,
 // but for sc and addr, which do not change once it connects.
 type link struct {
-	sc    balancer.SubConn
-	addr  string
-	state connectivity.State
+	sc     balancer.SubConn
+	addr   string
+	state  connectivity.State
+	failed bool // it could not be connected to, and was not since
 	// health is READY for SERVING, CONNECTING while it is not known,
 	// TRANSIENT_FAILURE for anything else.
 	health connectivity.State
@@ -130,7 +134,10 @@ func (p *petiole) NewSubConn(addrs []resolver.Address, opts balancer.NewSubConnO
 	}
 	sc, err := p.ClientConn.NewSubConn(addrs, opts) //nolint:staticcheck // the warning is about several addresses; there is one
 	l.sc = sc
-	return sc, err
+	if err != nil {
+		return nil, err
+	}
+	return &paced{SubConn: sc, petiole: p, link: l}, nil
 }
 
 // linkChanged is called by grpc, before the child is told the same.
@@ -139,11 +146,15 @@ func (p *petiole) linkChanged(l *link, s balancer.SubConnState) {
 	l.state, l.health, l.err = s.ConnectivityState, connectivity.Connecting, nil
 	if s.ConnectivityState == connectivity.TransientFailure {
 		l.err = fmt.Errorf("connect to %s: %w", l.addr, s.ConnectionError)
+		l.failed = true
 	}
 	if s.ConnectivityState != connectivity.Shutdown {
 		p.links[l.addr] = l
 	} else if p.links[l.addr] == l {
 		delete(p.links, l.addr)
+	}
+	if s.ConnectivityState == connectivity.Ready {
+		l.failed = false
 	}
 	v, err := p.view, l.err
 	p.mu.Unlock()
@@ -215,6 +226,7 @@ func (p *petiole) pushLocked() {
 			probing = true
 		}
 	}
+	p.callableLocked(len(healthy.nodes))
 	switch {
 	case len(healthy.nodes) > 0:
 		p.lastResort.Store(false)
@@ -243,6 +255,7 @@ type notReady struct {
 
 func (p notReady) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	result, err := p.children.Pick(info)
+	result = bare(result)
 	if err != nil && !errors.Is(err, balancer.ErrNoSubConnAvailable) {
 		// Only the text: a status inside would end calls that want to wait
 		// until ready.
@@ -304,6 +317,7 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	if err != nil {
 		return result, err
 	}
+	result = bare(result)
 	a.choose(n)
 	a.begin(now, n)
 	done := result.Done
