@@ -22,7 +22,7 @@ const (
 
 	// alike times the lowest cost, costs do not differ: chance decides. Without
 	// that the quickest of some idle servers by a hair would get all the calls
-	// of a client that makes one at a time. Between 1 and 1.25 no scenario
+	// of a client that makes one at a time. Up to 1.25 no scenario
 	// changes by as much as 5 %; from 1.5 on the tails grow.
 	alike = 1.25
 
