@@ -201,3 +201,24 @@ func TestStatsCounts(t *testing.T) {
 		t.Errorf("after a report the stats are %+v", s)
 	}
 }
+
+// TestToldFailuresByChance: where all servers fail a tenth of their calls, one
+// that tells a little more is not repelled for it, since all clients hear it. One
+// that tells much more is.
+func TestToldFailuresByChance(t *testing.T) {
+	l := NewList(endpoints(5))
+	now := noon
+	for range 200 {
+		now = now.Add(20 * ms)
+		for i, failures := range []float64{0.06, 0.1, 0.1, 0.1, 0.14} {
+			l.At(i).Report(now, Report{InFlight: 1, Latency: 5 * ms, Failures: failures, QPS: 40})
+		}
+	}
+	if got := l.At(4).Stats(now).FailureShare; got != 0 {
+		t.Errorf("a share of 0.14 where the mean is 0.1 counts as %v", got)
+	}
+	l.At(4).Report(now, Report{InFlight: 1, Latency: 5 * ms, Failures: 0.5, QPS: 40})
+	if got := l.At(4).Stats(now).FailureShare; got < 0.2 || got > 0.4 {
+		t.Errorf("a share of 0.5 where the mean is 0.1 counts as %v", got)
+	}
+}

@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -262,7 +263,10 @@ func (e *Endpoint) Report(now time.Time, r Report) {
 	}
 	if r.Failures >= 0 {
 		failures = min(r.Failures, 1)
-		e.toldShare.store(failures)
+		// All clients hear it: what chance made of few calls must not send them
+		// all elsewhere.
+		usual := e.fleet.told.value.load()
+		e.toldShare.store(failures - toldDoubt*math.Sqrt(usual*(1-usual)/max(r.QPS, 1)))
 		e.toldAt.Store(at)
 	}
 	e.reportCapacity(at, r)

@@ -35,6 +35,9 @@ const (
 	// failurePrior is how many calls of the fleet's mean share are added to
 	// those that were seen. One failure in one call is then a share of 1/2.
 	failurePrior = 1
+	// toldDoubt is how many standard deviations a share of failures that a
+	// server tells must be above what all of them tell before it counts.
+	toldDoubt = 2
 	// failureFloor times the failure share, at most 1, is the part of the
 	// fleet's mean latency and load below which a failing server cannot look: it
 	// is idle and quick because it fails.
