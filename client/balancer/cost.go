@@ -42,7 +42,7 @@ func (f *fleet) view(at int64) view {
 
 // cost estimates what it costs to send a call to the endpoint:
 //
-//	latency * (in-flight on the server + 1) * (1 + 50 * failure share) / weight
+//	(latency + 1 ms) * (in-flight on the server + 1) * (1 + 50 * failure share) / weight
 //
 // What is not known of the endpoint is as the fleet's mean, and what is known
 // fades into it: an unknown endpoint neither attracts nor repels.
@@ -71,14 +71,14 @@ func (e *Endpoint) cost(v *view) terms {
 		t.latency = max(t.latency, floor*v.latency)
 		t.load = max(t.load, floor*v.load)
 	}
-	t.cost = t.latency * (t.load + 1) * (1 + failureWeight*t.share) * DefaultWeight / float64(e.weight.Load())
+	t.cost = (t.latency + grain) * (t.load + 1) * (1 + failureWeight*t.share) * DefaultWeight / float64(e.weight.Load())
 	return t
 }
 
 // known is the cost with the latency as it was last known, where that is longer.
 func (t *terms) known(e *Endpoint) float64 {
-	if last := e.latency.load(); last > t.latency && t.latency > 0 {
-		return t.cost * last / t.latency
+	if last := e.latency.load(); last > t.latency {
+		return t.cost * (last + grain) / (t.latency + grain)
 	}
 	return t.cost
 }

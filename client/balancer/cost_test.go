@@ -51,16 +51,29 @@ func TestCost(t *testing.T) {
 			v.a.setLatency(v.a.fleet.at(v.at(0)), 0, float64(110*ms), 1)
 		}, latencyTau, 0, 10*ms + 36923*time.Microsecond, 0},
 		{"a server's word counts a little", func(v env) {
-			call(v.a, v.at(0), 10*ms, Succeeded)
-			v.a.Report(v.at(10*ms), Report{InFlight: -1, Latency: 20 * ms, Failures: -1})
-		}, 10 * ms, 0, 11 * ms, 0},
+			call(v.a, v.at(0), 10*ms, Succeeded) // half of it on the way
+			v.a.Report(v.at(10*ms), Report{InFlight: -1, Latency: 5 * ms, Failures: -1})
+			v.a.Report(v.at(10*ms), Report{InFlight: -1, Latency: 25 * ms, Failures: -1})
+		}, 10 * ms, 0, 12 * ms, 0},
+		{"and not at all while it says the same", func(v env) {
+			for i := range 100 {
+				at := v.at(time.Duration(i) * 10 * ms)
+				call(v.a, at, 10*ms, Succeeded)
+				v.a.Report(at.Add(10*ms), Report{InFlight: 0, Latency: 100 * time.Microsecond, Failures: 0})
+			}
+		}, time.Second, 0, 10 * ms, 0},
+		{"the way that others have is taken for one's own", func(v env) {
+			call(v.b, v.at(0), 10*ms, Succeeded)
+			v.b.Report(v.at(10*ms), Report{InFlight: 0, Latency: 2 * ms, Failures: 0})
+			v.a.Report(v.at(10*ms), Report{InFlight: 0, Latency: 4 * ms, Failures: 0})
+		}, 10 * ms, 0, 12 * ms, 0},
 		{"but is all there is before the first call", func(v env) {
 			v.a.Report(v.at(0), Report{InFlight: -1, Latency: 20 * ms, Failures: -1})
 		}, 0, 0, 20 * ms, 0},
 		{"the way to the server counts", func(v env) { // a proxy adds 100 ms
 			call(v.a, v.at(0), 105*ms, Succeeded)
 			v.a.Report(v.at(105*ms), Report{InFlight: 0, Latency: 5 * ms, Failures: 0})
-		}, 105 * ms, 0, 95 * ms, 0},
+		}, 105 * ms, 0, 105 * ms, 0},
 		{"reported in-flight, and what changed since", func(v env) {
 			var c Call
 			v.a.Begin(v.at(0), &c)
@@ -121,7 +134,7 @@ func TestCost(t *testing.T) {
 			if math.Abs(s.Load-tt.load) > 0.01 || (s.Expected-tt.latency).Abs() > tt.latency/50 || math.Abs(s.FailureShare-tt.share) > 0.002 {
 				t.Errorf("load %.3f, latency %v, failure share %.4f; want %.3f, %v, %.4f", s.Load, s.Expected, s.FailureShare, tt.load, tt.latency, tt.share)
 			}
-			want := s.Expected.Seconds() * (s.Load + 1) * (1 + failureWeight*s.FailureShare)
+			want := (s.Expected.Seconds() + time.Duration(grain).Seconds()) * (s.Load + 1) * (1 + failureWeight*s.FailureShare)
 			if math.Abs(s.Cost-want) > want/1000 {
 				t.Errorf("cost is %v, want %v", s.Cost, want)
 			}

@@ -41,6 +41,8 @@ type Endpoint struct {
 	// by those that begin and end attempts, never by those that pick.
 	mu         sync.Mutex
 	head, tail *Call
+	way        float64 // what measured latencies have beyond what the server tells
+	wayAt      int64
 	process    uint32 // counts the processes seen at the address
 }
 
@@ -71,6 +73,7 @@ func (e *Endpoint) forget() {
 	defer e.mu.Unlock()
 	e.process++
 	e.head, e.tail = nil, nil
+	e.way, e.wayAt = 0, 0
 	for _, n := range []*atomic.Int64{&e.oldest, &e.latencyAt, &e.reported, &e.reportAt, &e.toldAt, &e.ownAt, &e.orcaSince, &e.orcaAt} {
 		n.Store(0)
 	}
@@ -244,7 +247,7 @@ type Report struct {
 // [Endpoint.End] of the attempt whose answer carried the report, if it was one.
 func (e *Endpoint) Report(now time.Time, r Report) {
 	at := e.fleet.at(now)
-	load, others, latency, failures := -1.0, -1.0, -1.0, -1.0
+	load, others, latency, failures, way := -1.0, -1.0, -1.0, -1.0, math.NaN()
 	e.mu.Lock()
 	if r.InFlight >= 0 {
 		load = float64(r.InFlight)
@@ -254,12 +257,10 @@ func (e *Endpoint) Report(now time.Time, r Report) {
 		e.reportAt.Store(at)
 	}
 	if r.Latency > 0 {
-		latency = float64(r.Latency)
-		from := latency
-		if e.latencyAt.Load() != 0 {
-			from = e.expected(at, e.fleet.view(at).latency)
+		latency = e.learnTold(at, float64(r.Latency))
+		if e.wayAt != 0 {
+			way = e.way
 		}
-		e.setLatency(at, from, latency, told)
 	}
 	if r.Failures >= 0 {
 		failures = min(r.Failures, 1)
@@ -271,7 +272,28 @@ func (e *Endpoint) Report(now time.Time, r Report) {
 	}
 	e.reportCapacity(at, r)
 	e.mu.Unlock()
-	e.fleet.report(at, load, others, latency, failures)
+	e.fleet.report(at, load, others, latency, failures, way)
+}
+
+// learnTold takes in the latency that the server tells, and returns what it means
+// here. The server does not know of the way to it and back; what that takes is
+// learned from the difference to what this client measures. The caller holds mu.
+func (e *Endpoint) learnTold(at int64, latency float64) float64 {
+	if e.latencyAt.Load() == 0 { // it has only told yet: a probe, or a call handed back
+		latency = max(latency+e.fleet.way.value.load(), 0)
+		e.setLatency(at, latency, latency, told)
+		return latency
+	}
+	measured := e.expected(at, e.fleet.view(at).latency)
+	share := 1.0
+	if e.wayAt != 0 {
+		share -= decay(at-e.wayAt, wayTau)
+	}
+	e.way += (measured - latency - e.way) * share
+	e.wayAt = at
+	latency = max(latency+e.way, 0)
+	e.setLatency(at, measured, latency, told)
+	return latency
 }
 
 // reportCapacity is gRFC A58: weight = qps / (utilization + eps/qps * penalty).

@@ -21,7 +21,8 @@ type fleet struct {
 	mu       sync.Mutex
 	load     mean // reported in-flight
 	others   mean // the part of it that is not this client's
-	latency  mean // in nanoseconds, as told by servers, else as measured
+	latency  mean // in nanoseconds, as measured, and as told with the way added
+	way      mean // what measured latencies have beyond told ones
 	told     mean // failure shares that servers report
 	failures number
 }
@@ -47,8 +48,9 @@ func (f *fleet) outcome(at int64, failed bool, latency float64) {
 	}
 }
 
-// report takes in what a server said; what is negative was not said.
-func (f *fleet) report(at int64, load, others, latency, failures float64) {
+// report takes in what a server said; what is negative was not said, and a way
+// that is not known is no number.
+func (f *fleet) report(at int64, load, others, latency, failures, way float64) {
 	if load >= 0 {
 		f.heard.Store(at)
 	}
@@ -65,6 +67,9 @@ func (f *fleet) report(at int64, load, others, latency, failures float64) {
 	}
 	if failures >= 0 {
 		f.told.add(at, failures)
+	}
+	if !math.IsNaN(way) {
+		f.way.add(at, way)
 	}
 }
 

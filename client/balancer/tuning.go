@@ -53,6 +53,12 @@ const (
 	// 99th percentile under changing slowdowns 40 % longer, without the bounce.
 	// What a client measures is its own, and contains the way to the server.
 	told = 0.1
+	// wayTau is the span of the mean of what measured latencies have beyond told
+	// ones: long beside ownTau, so that a change of what the server tells shows.
+	wayTau = 10 * time.Second
+	// grain is added to every latency that is compared: below a millisecond
+	// servers differ by how the processes were scheduled.
+	grain = float64(time.Millisecond)
 	// censored is how far the mean moves towards the duration of an attempt
 	// that was given up: its latency would have been at least that.
 	censored = 1. / 4
