@@ -75,14 +75,6 @@ func (e *Endpoint) cost(v *view) terms {
 	return t
 }
 
-// known is the cost with the latency as it was last known, where that is longer.
-func (t *terms) known(e *Endpoint) float64 {
-	if last := e.latency.load(); last > t.latency {
-		return t.cost * (last + grain) / (t.latency + grain)
-	}
-	return t.cost
-}
-
 // expected is the latency that a call will have, as far as known, without regard
 // to what is pending. What is known fades into a mean.
 func (e *Endpoint) expected(at int64, mean float64) float64 {

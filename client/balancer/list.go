@@ -167,18 +167,15 @@ func (l *List) cheapest(candidates []int, now time.Time, source func() uint64) i
 	}
 	f := l.endpoints[candidates[0]].fleet
 	v := f.view(f.at(now))
-	var costs, known [choices]float64
+	var costs [choices]float64
 	lowest := math.Inf(1)
 	for k, i := range candidates {
-		t := l.endpoints[i].cost(&v)
-		costs[k], known[k] = t.cost, t.known(l.endpoints[i])
-		lowest = min(lowest, t.cost)
+		costs[k] = l.endpoints[i].cost(&v).cost
+		lowest = min(lowest, costs[k])
 	}
 	best, seen := candidates[0], 0
 	for k, i := range candidates {
-		// One that was slow when last called is not alike for having faded into
-		// the mean: it gets its next call when it has the lowest cost.
-		if costs[k] > lowest && known[k] > lowest*alike {
+		if costs[k] > lowest*alike {
 			continue
 		}
 		seen++

@@ -15,7 +15,7 @@ const (
 	// loadTau is how fast a reported in-flight count loses its meaning.
 	loadTau = time.Second
 	// latencyTau is the same for a latency, which a server keeps for longer.
-	latencyTau = 2 * time.Second
+	latencyTau = 4 * time.Second
 	// failureTau is the same for failures. A sick server gets its next trial
 	// after some 15 s.
 	failureTau = 5 * time.Second
