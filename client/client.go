@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -27,7 +29,8 @@ type Client struct {
 	ctx       context.Context // ends with Close: the life of everything below
 	cancel    context.CancelFunc
 
-	wg sync.WaitGroup // the watches of services
+	wg     sync.WaitGroup // the watches of services
+	recent recentEvents   // for Explain
 
 	mu       sync.Mutex
 	closed   bool
@@ -46,6 +49,7 @@ func New(reg *registry.Registry, opts ...Option) (*Client, error) {
 		return nil, fmt.Errorf("make client: %w", err)
 	}
 	c := &Client{registry: reg, options: o, services: map[string]*service{}}
+	c.options.events = c.recent.before(o.events)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.transport = newTransport(o.dial)
 	return c, nil
@@ -119,9 +123,13 @@ func (c *Client) Close() error {
 	c.closed = true
 	conns := c.conns
 	c.conns = nil
+	services := slices.Collect(maps.Values(c.services)) // no more are made
 	c.mu.Unlock()
 
 	c.cancel()
+	for _, s := range services {
+		s.netrpcHome.close()
+	}
 	var errs []error
 	for _, conn := range conns {
 		// A user may have closed a connection that was made with options: then

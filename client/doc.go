@@ -52,7 +52,7 @@
 //     what its calls usually take; what the caller cancels is nobody's.
 //   - A TCP connection is made within 500 ms or not at all, and made again after
 //     0.1 s at first, 5 s at most, half of it up to chance.
-//   - An instance that could not be reached is tried again within 5 s, each client
+//   - An instance that could not be reached is tried again within 7 s, each client
 //     at another moment, while others can be called; at once and with a growing
 //     pause while none can.
 //   - An idle connection is probed every 10 seconds, so that a dead instance is

@@ -87,6 +87,7 @@ func (p *petiole) UpdateClientConnState(state balancer.ClientConnState) error {
 	failed := map[*node]error{} // that the registry has lost, now or before
 	p.mu.Lock()
 	p.view = v
+	v.service.petioles.Store(p, nil)
 	for addr, l := range p.links {
 		if n := v.byAddr[addr]; n != nil && n.quarantined && l.err != nil {
 			failed[n] = l.err
@@ -119,6 +120,9 @@ func (p *petiole) ExitIdle()                                                  { 
 func (p *petiole) Close() {
 	p.mu.Lock()
 	p.cancel() // under the lock, so that no probe begins after the wait
+	if p.view != nil {
+		p.view.service.petioles.Delete(p)
+	}
 	p.mu.Unlock()
 	p.asks.Wait()
 	p.child.Close()

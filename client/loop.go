@@ -128,7 +128,8 @@ func (l *loop) limit(call *middleware.Call) bool {
 			return true
 		}
 	}
-	if call.Kind.HTTP() { // over gRPC a server reports now and then without being asked
+	call.SetHeader(load.HeaderLimit, "") // of an attempt before
+	if call.Kind.HTTP() {                // over gRPC a server reports now and then without being asked
 		call.SetHeader(load.HeaderWanted, "1")
 	}
 	return false

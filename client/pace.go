@@ -9,8 +9,8 @@ import (
 
 // reconnectSpread is how far the attempts to reach an instance again are spread
 // that could not be reached before. A thousand clients of an instance that comes
-// back then make two hundred connections a second, not a thousand at once.
-const reconnectSpread = 5 * time.Second
+// back then make 140 connections a second, not a thousand at once.
+const reconnectSpread = 7 * time.Second
 
 // paced is the connection to one instance as the child sees it that holds it. It
 // lets a connection wait that is not urgent: to an instance that could not be

@@ -162,6 +162,36 @@ func TestBounce(t *testing.T) {
 	}
 }
 
+// TestBounceOnlyTheFirstAttempt: a retry must be taken, however busy everybody
+// is, or the caller would be told of a bounce.
+func TestBounceOnlyTheFirstAttempt(t *testing.T) {
+	w := newWorld(t)
+	var failed atomic.Int64
+	limits := make(chan int, 100)
+	handle := func(ctx context.Context, _ string) error {
+		limits <- len(metadata.ValueFromIncomingContext(ctx, reports.HeaderLimit))
+		if failed.Add(-1) >= 0 {
+			return status.Error(codes.Unavailable, "once")
+		}
+		return nil
+	}
+	for _, id := range []string{"a", "b", "c"} {
+		w.startReporting(t, id, handle)
+	}
+	conn := w.conn(t)
+	connected(t, conn, 3)
+	for len(limits) > 0 {
+		<-limits
+	}
+	failed.Store(1)
+	if _, err := call(t.Context(), conn, methodGet); err != nil {
+		t.Fatal(err)
+	}
+	if first, second := <-limits, <-limits; first != 1 || second != 0 {
+		t.Errorf("the first attempt had %d limits, the second %d", first, second)
+	}
+}
+
 // TestBounceIsNotAskedOfTheLast: a single instance must take what comes.
 func TestBounceIsNotAskedOfTheLast(t *testing.T) {
 	w := newWorld(t)

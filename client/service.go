@@ -2,6 +2,7 @@ package client
 
 import (
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,12 +25,15 @@ type service struct {
 	policies map[string]balancer.Policy
 	grpc     *directory
 	http     *directory
+	netrpc   *directory
 
-	methods  methodTable
-	shared   fuse // of all methods that have no breaker of their own
-	httpView httpView
-	outage   atomic.Pointer[outage] // nil while the registry's own list is in use and current
-	ejection atomic.Pointer[outlier.Config]
+	methods    methodTable
+	shared     fuse // of all methods that have no breaker of their own
+	httpView   httpView
+	netrpcHome netRPCHome
+	outage     atomic.Pointer[outage] // nil while the registry's own list is in use and current
+	ejection   atomic.Pointer[outlier.Config]
+	petioles   sync.Map // of *petiole: those of its connections, for Explain
 
 	conn *grpc.ClientConn // the shared one, nil until asked for; guarded by client.mu
 }
@@ -48,6 +52,8 @@ func newService(c *Client, name string) *service {
 	}
 	s.grpc, s.http = newDirectory(s, "grpc"), newDirectory(s, "http")
 	s.httpView.known = make(chan struct{})
+	s.netrpc = newDirectory(s, protocolNetRPC)
+	s.netrpcHome = netRPCHome{service: s, known: make(chan struct{}), links: map[netRPCKey]*netRPCLink{}}
 	return s
 }
 
@@ -77,10 +83,14 @@ func (s *service) policy(name string) balancer.Policy {
 
 // directory is where the instances for a call are.
 func (s *service) directory(call *middleware.Call) *directory {
-	if call.Kind.HTTP() {
+	switch {
+	case call.Kind.HTTP():
 		return s.http
+	case call.Kind == middleware.ClientNetRPC:
+		return s.netrpc
+	default:
+		return s.grpc
 	}
-	return s.grpc
 }
 
 // configure applies the settings of ejection where they have changed.
@@ -92,6 +102,7 @@ func (s *service) configure() {
 	s.ejection.Store(&want)
 	s.grpc.detector.Configure(want)
 	s.http.detector.Configure(want)
+	s.netrpc.detector.Configure(want)
 }
 
 // breaker is the one that a call runs through.

@@ -125,6 +125,7 @@ func (a *App) adminPages() map[string]http.Handler {
 		"/health/startup": probe(func() bool { return a.health.Phase() != health.Starting }),
 		"/metrics":        a.metricsPage(),
 		"/info":           server.View("info", func(*http.Request) any { return a.info() }),
+		"/debug/clients":  a.clientsPage(),
 		"/debug/config":   server.View("configuration", func(*http.Request) any { return a.configuration() }),
 		"GET /debug/log":  server.View("log level", func(*http.Request) any { return map[string]string{"level": a.log.Level()} }),
 		"PUT /debug/log":  http.HandlerFunc(a.putLogLevel),

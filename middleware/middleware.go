@@ -1,6 +1,7 @@
 // Package middleware holds the one shape that every cross-cutting concern of
 // Plinth is written in, and the adapters that bind that shape to gRPC unary
-// calls, gRPC streams and HTTP, on the server and on the client.
+// calls, gRPC streams and HTTP, on the server and on the client, and to net/rpc on
+// the client.
 //
 // A concern (recovery, logging, metering, tracing, deadline, retry, ...) is
 // written once as a [Middleware]. It sees the context, the call's metadata and
@@ -60,9 +61,10 @@ const (
 	ClientUnary
 	ClientStream
 	ClientHTTP
+	ClientNetRPC
 )
 
-var kindNames = [...]string{"unknown", "server_unary", "server_stream", "server_http", "client_unary", "client_stream", "client_http"}
+var kindNames = [...]string{"unknown", "server_unary", "server_stream", "server_http", "client_unary", "client_stream", "client_http", "client_netrpc"}
 
 // String names the kind in snake_case, for logs.
 func (k Kind) String() string {
@@ -122,11 +124,13 @@ type Call struct {
 	Kind Kind
 	// Target is the name of the called service on the client, "" on a server.
 	Target string
-	// Service is the gRPC service ("orders.v1.Orders"). For HTTP it is the
-	// name of the service that serves the request.
+	// Service is the gRPC service ("orders.v1.Orders"), for net/rpc the name
+	// before the dot ("Orders"). For HTTP it is the name of the service that
+	// serves the request.
 	Service string
-	// Method is the gRPC method ("Get"). For HTTP it is the route's pattern on
-	// a server and the request's method on a client: bounded, never a URL.
+	// Method is the gRPC or net/rpc method ("Get"). For HTTP it is the
+	// route's pattern on a server and the request's method on a client:
+	// bounded, never a URL.
 	Method string
 	// Idempotency is what the proto's idempotency_level option or the HTTP
 	// method declares.
@@ -161,7 +165,7 @@ type transport interface {
 }
 
 // FullMethod names what is called without its parameters: "orders.v1.Orders/Get"
-// for gRPC, the method or route for HTTP.
+// for gRPC, "Orders/Get" for net/rpc, the method or route for HTTP.
 func (c *Call) FullMethod() string {
 	if c.Kind.HTTP() || c.Service == "" {
 		return c.Method
@@ -245,7 +249,7 @@ func (c *Call) Replayable() bool {
 	if h, ok := c.transport.(*httpClientCall); ok {
 		return h.replayable()
 	}
-	return c.Kind == ClientUnary
+	return c.Kind == ClientUnary || c.Kind == ClientNetRPC
 }
 
 // adopted takes over what every transport has.

@@ -23,6 +23,7 @@ type view struct {
 	latency  float64 // never 0
 	failures float64
 	told     float64
+	fading   time.Duration // of failures
 }
 
 func (f *fleet) view(at int64) view {
@@ -33,6 +34,7 @@ func (f *fleet) view(at int64) view {
 		latency:  f.latency.value.load(),
 		failures: f.failures.load(),
 		told:     f.told.value.load(),
+		fading:   f.failureTau(),
 	}
 	if v.latency <= 0 {
 		v.latency = float64(firstLatency)
@@ -82,7 +84,7 @@ func (e *Endpoint) expected(at int64, mean float64) float64 {
 	if last == 0 {
 		return mean
 	}
-	return mean + (e.latency.load()-mean)*decay(at-last, latencyTau)
+	return mean + (min(e.latency.load(), latencyMax*mean+grain)-mean)*decay(at-last, latencyTau)
 }
 
 // failureShare is the share of calls that fail here beyond what is the case
@@ -90,15 +92,14 @@ func (e *Endpoint) expected(at int64, mean float64) float64 {
 func (e *Endpoint) failureShare(v *view) float64 {
 	var share float64
 	if fails := e.ownFails.load(); fails > 0 {
-		fade := decay(v.at-e.ownAt.Load(), failureTau)
+		fade := decay(v.at-e.ownAt.Load(), v.fading)
 		calls := e.ownCalls.load()*fade + failurePrior
 		own := (fails*fade + v.failures*failurePrior) / calls
-		// Few calls show a share that chance made; it counts from a standard
-		// deviation on.
-		share = own - v.failures - math.Sqrt(v.failures*(1-v.failures)/calls)
+		// Few calls show a share that chance made.
+		share = own - v.failures - failureDoubt*math.Sqrt(v.failures*(1-v.failures)/calls)
 	}
 	if told := e.toldShare.load() - v.told; told > 0 {
-		share = max(share, told*decay(v.at-e.toldAt.Load(), failureTau))
+		share = max(share, told*decay(v.at-e.toldAt.Load(), v.fading))
 	}
 	return max(share, 0)
 }

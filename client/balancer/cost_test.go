@@ -48,8 +48,14 @@ func TestCost(t *testing.T) {
 			for range 200 { // the mean is b's
 				call(v.b, v.at(0), 10*ms, Succeeded)
 			}
-			v.a.setLatency(v.a.fleet.at(v.at(0)), 0, float64(110*ms), 1)
-		}, latencyTau, 0, 10*ms + 36923*time.Microsecond, 0},
+			v.a.setLatency(v.a.fleet.at(v.at(0)), 0, float64(60*ms), 1)
+		}, latencyTau, 0, 10*ms + 18461*time.Microsecond, 0},
+		{"nobody is taken for more than ten times as slow as the mean", func(v env) {
+			for range 200 {
+				call(v.b, v.at(0), 10*ms, Succeeded)
+			}
+			v.a.setLatency(v.a.fleet.at(v.at(0)), 0, float64(time.Hour), 1)
+		}, 0, 0, 101 * ms, 0},
 		{"a server's word counts a little", func(v env) {
 			call(v.a, v.at(0), 10*ms, Succeeded) // half of it on the way
 			v.a.Report(v.at(10*ms), Report{InFlight: -1, Latency: 5 * ms, Failures: -1})
@@ -107,11 +113,11 @@ func TestCost(t *testing.T) {
 		{"a fast failure is no latency", func(v env) {
 			call(v.a, v.at(0), 10*ms, Succeeded)
 			call(v.a, v.at(10*ms), 0, Failed)
-		}, 10 * ms, 0, 10 * ms, 1./3 - .01 - math.Sqrt(.01*.99/3) + .01/3},
+		}, 10 * ms, 0, 10 * ms, 1./3 - .01 - 2*math.Sqrt(.01*.99/3) + .01/3},
 		{"a timeout raises the latency", func(v env) {
 			call(v.a, v.at(0), 10*ms, Succeeded)
-			call(v.a, v.at(10*ms), 1010*ms, Ignored)
-		}, 1020 * ms, 0, 10*ms + 250*ms, 0},
+			call(v.a, v.at(10*ms), 210*ms, Ignored)
+		}, 220 * ms, 0, 10*ms + 50*ms, 0},
 		{"a call given up early does not", func(v env) {
 			call(v.a, v.at(0), 10*ms, Succeeded)
 			call(v.a, v.at(10*ms), 2*ms, Ignored)
@@ -171,7 +177,7 @@ func TestFailuresEverywhere(t *testing.T) {
 	for i := range 10 {
 		call(all[0], noon.Add(20*time.Second+time.Duration(i)*ms), 0, Failed)
 	}
-	if got := all[0].Stats(noon.Add(20*time.Second + 10*ms)).FailureShare; got < 0.25 {
+	if got := all[0].Stats(noon.Add(20*time.Second + 10*ms)).FailureShare; got < 0.15 {
 		t.Errorf("the one that always fails has share %.2f", got)
 	}
 }
@@ -212,6 +218,25 @@ func TestStatsCounts(t *testing.T) {
 	e.Report(noon, Report{InFlight: 3, Latency: ms, Failures: 0})
 	if s := e.Stats(noon.Add(time.Second)); !s.Reporting || s.Reported != 3 || s.Age != time.Second {
 		t.Errorf("after a report the stats are %+v", s)
+	}
+}
+
+// TestFailuresOfSparseClients: who calls every ten seconds remembers a failure for
+// longer than who calls all the time.
+func TestFailuresOfSparseClients(t *testing.T) {
+	for _, every := range []time.Duration{10 * ms, 10 * time.Second} {
+		all := endpoints(10)
+		now := noon
+		for i := range 50 {
+			call(all[1+i%9], now, ms, Succeeded)
+			now = now.Add(every)
+		}
+		call(all[0], now, ms, Failed)
+		before := all[0].Stats(now.Add(ms)).FailureShare
+		after := all[0].Stats(now.Add(20 * time.Second)).FailureShare
+		if sparse := every > time.Second; sparse != (after > 0.7*before) {
+			t.Errorf("with a call every %s a share of %.2f is %.2f after 20 s", every, before, after)
+		}
 	}
 }
 

@@ -210,7 +210,7 @@ func (e *Endpoint) learn(at int64, took float64, outcome Outcome) (sample float6
 // count adds a call to the own failure share.
 func (e *Endpoint) count(at int64, failed float64) {
 	e.calls.Add(1)
-	fade := decay(at-e.ownAt.Load(), failureTau)
+	fade := decay(at-e.ownAt.Load(), e.fleet.failureTau())
 	calls, fails := e.ownCalls.load()*fade, e.ownFails.load()*fade
 	if calls > failureCalls-1 {
 		fails *= (failureCalls - 1) / calls
@@ -267,7 +267,7 @@ func (e *Endpoint) Report(now time.Time, r Report) {
 		// All clients hear it: what chance made of few calls must not send them
 		// all elsewhere.
 		usual := e.fleet.told.value.load()
-		e.toldShare.store(failures - toldDoubt*math.Sqrt(usual*(1-usual)/max(r.QPS, 1)))
+		e.toldShare.store(failures - failureDoubt*math.Sqrt(usual*(1-usual)/max(r.QPS, 1)))
 		e.toldAt.Store(at)
 	}
 	e.reportCapacity(at, r)

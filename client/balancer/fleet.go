@@ -25,6 +25,8 @@ type fleet struct {
 	way      mean // what measured latencies have beyond told ones
 	told     mean // failure shares that servers report
 	failures number
+	pause    mean // between calls, in nanoseconds
+	called   int64
 }
 
 // at is a moment as the fleet counts it: never 0, which means never.
@@ -37,6 +39,10 @@ func (f *fleet) outcome(at int64, failed bool, latency float64) {
 		return
 	}
 	defer f.mu.Unlock()
+	if f.called != 0 {
+		f.pause.add(at, float64(max(at-f.called, 0)))
+	}
+	f.called = at
 	share := f.failures.load()
 	if failed {
 		f.failures.store(share + (1-share)*fleetFailures)
@@ -46,6 +52,12 @@ func (f *fleet) outcome(at int64, failed bool, latency float64) {
 	if latency >= 0 {
 		f.latency.add(at, latency)
 	}
+}
+
+// failureTau is how fast failures lose their meaning: not before the client has
+// made some more calls.
+func (f *fleet) failureTau() time.Duration {
+	return max(failureTau, time.Duration(failureCalls*f.pause.value.load()))
 }
 
 // report takes in what a server said; what is negative was not said, and a way

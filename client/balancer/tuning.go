@@ -15,9 +15,15 @@ const (
 	// loadTau is how fast a reported in-flight count loses its meaning.
 	loadTau = time.Second
 	// latencyTau is the same for a latency, which a server keeps for longer.
-	latencyTau = 4 * time.Second
+	latencyTau = 6 * time.Second
+	// latencyMax times the fleet's mean is as slow as a server is taken for. One
+	// that was stopped and goes on would otherwise wait too long for a call that
+	// finds out.
+	latencyMax = 10
 	// failureTau is the same for failures. A sick server gets its next trial
-	// after some 15 s.
+	// after some 20 s; from a client that makes few calls after more, because a
+	// trial is a call that fails: it is at least failureCalls times the time
+	// between two calls.
 	failureTau = 5 * time.Second
 
 	// alike times the lowest cost, costs do not differ: chance decides. Without
@@ -35,9 +41,9 @@ const (
 	// failurePrior is how many calls of the fleet's mean share are added to
 	// those that were seen. One failure in one call is then a share of 1/2.
 	failurePrior = 1
-	// toldDoubt is how many standard deviations a share of failures that a
-	// server tells must be above what all of them tell before it counts.
-	toldDoubt = 2
+	// failureDoubt is how many standard deviations a share of failures must be
+	// above the fleet's before it counts, as seen by the client or as told.
+	failureDoubt = 2
 	// failureFloor times the failure share, at most 1, is the part of the
 	// fleet's mean latency and load below which a failing server cannot look: it
 	// is idle and quick because it fails.

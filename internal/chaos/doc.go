@@ -1,14 +1,19 @@
-// Package chaos treats a real etcd badly and looks at what services and their
-// clients notice of it. It is nothing but tests; `go test ./internal/chaos`
-// runs every scenario in a short form, and
+// Package chaos treats what a service depends on badly, and looks at what its
+// clients notice of it. It is nothing but tests: TestChaos is about a bad etcd,
+// TestFleet about instances that die, hang, slow down or fail, and about bad
+// networks between them and their clients. `go test ./internal/chaos` runs every
+// scenario in a short form, and
 //
 //	go test ./internal/chaos -run TestChaos -full -write -timeout 20m
+//	go test ./internal/chaos -run TestFleet -full -write -timeout 30m
 //
-// runs them at their real length and writes docs/chaos.md.
+// run them at their real length and write docs/chaos.md and docs/faults.md.
 //
 // Everything is real: etcd is etcd's own main function in a process of its own
 // (the test binary, started again), services are processes of framework.Run,
-// signals are signals, and a partition is a network namespace that lost its
-// way to etcd. The scenarios need Linux; the partition also needs root and the
-// command ip, and is skipped loudly without them, but fails when CI=true.
+// the clients of a fleet are several processes, signals are signals, and a
+// partition is a network namespace that lost its way to etcd. Only delayed and
+// lost packets, and connections that are reset, are a proxy's doing. The
+// scenarios need Linux; the partition also needs root and the command ip, and is
+// skipped loudly without them, but fails when CI=true.
 package chaos

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -19,20 +20,35 @@ import (
 
 var (
 	full  = flag.Bool("full", false, "run every scenario at its real length, which takes some minutes")
-	write = flag.Bool("write", false, "write docs/chaos.md; only of use with -full")
+	write = flag.Bool("write", false, "write docs/chaos.md or docs/faults.md; only of use with -full")
 )
 
-// The test binary plays three more parts, each in a process of its own. This
+// The test binary plays more parts, each in a process of its own. This
 // variable says which.
 const (
 	roleVariable = "CHAOS_ROLE"
 	roleEtcd     = "etcd"
 	roleService  = "service"
 	roleResolver = "resolver"
+	roleWorker   = "worker"
+	roleForeign  = "foreign"
+	roleCallers  = "callers"
 )
 
+// shortParallel is how many scenarios run at once in their short form.
+const shortParallel = 8
+
 func TestMain(m *testing.M) {
-	if os.Getenv(roleVariable) != "" {
+	// These take commands on their standard input, and end with it themselves.
+	switch os.Getenv(roleVariable) {
+	case roleWorker:
+		serveFleet()
+	case roleForeign:
+		exit(serveForeign(os.Args[1]))
+	case roleCallers:
+		exit(callFleet(os.Args[1:]))
+	case "":
+	default:
 		go parted()
 	}
 	switch os.Getenv(roleVariable) {
@@ -51,14 +67,14 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	// The scenarios spend their time waiting, most of all in their full form:
 	// one for each core would take an hour.
-	atOnce := "8"
+	atOnce := shortParallel
 	switch {
 	case *full:
-		atOnce = "20"
+		atOnce = 20
 	case raced:
-		atOnce = "3"
+		atOnce = 3
 	}
-	if err := flag.Set("test.parallel", atOnce); err != nil {
+	if err := flag.Set("test.parallel", strconv.Itoa(atOnce)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		exit(2)
 	}

@@ -5,6 +5,7 @@ package chaos_test
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"regexp"
@@ -19,13 +20,22 @@ type process struct {
 	t      *testing.T
 	name   string
 	cmd    *exec.Cmd
+	stdin  io.Writer
 	output *lockedBuffer
 	exited chan struct{}
+	quiet  bool // say little of it when the test fails
 }
 
 // launch starts the test binary in a role, in the network namespace if there
 // is one. It is killed at the end of the test, even if it is stopped then.
 func launch(t *testing.T, role, netns string, env []string, args ...string) *process {
+	t.Helper()
+	return launchTo(t, nil, role, netns, env, args...)
+}
+
+// launchTo is launch with the standard output somewhere else, unless that is
+// nil: for many processes, which therefore say little when the test fails.
+func launchTo(t *testing.T, stdout io.Writer, role, netns string, env []string, args ...string) *process {
 	t.Helper()
 	command := append([]string{os.Args[0]}, args...)
 	if netns != "" {
@@ -37,10 +47,15 @@ func launch(t *testing.T, role, netns string, env []string, args ...string) *pro
 	p.cmd.Env = append(os.Environ(), roleVariable+"="+role, "XDG_CACHE_HOME="+p.cmd.Dir)
 	p.cmd.Env = append(p.cmd.Env, env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
+	if stdout != nil {
+		p.cmd.Stdout, p.quiet = stdout, true
+	}
 	// The pipe closes with this process, and then the child ends: see parted.
-	if _, err := p.cmd.StdinPipe(); err != nil {
+	stdin, err := p.cmd.StdinPipe()
+	if err != nil {
 		t.Fatal(err)
 	}
+	p.stdin = stdin
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -50,11 +65,23 @@ func launch(t *testing.T, role, netns string, env []string, args ...string) *pro
 	}()
 	t.Cleanup(func() {
 		p.kill()
-		if t.Failed() {
-			t.Logf("%s, process %d, ended with:\n%s", p.name, p.cmd.Process.Pid, p.output.tail(6000))
+		tail := 6000
+		if p.quiet {
+			tail = 500
+		}
+		if t.Failed() && p.output.tail(tail) != "" {
+			t.Logf("%s, process %d, ended with:\n%s", p.name, p.cmd.Process.Pid, p.output.tail(tail))
 		}
 	})
 	return p
+}
+
+// order writes a line to a process that takes commands.
+func (p *process) order(line string) {
+	p.t.Helper()
+	if _, err := io.WriteString(p.stdin, line+"\n"); err != nil {
+		p.t.Fatalf("%s: order %q: %v", p.name, line, err)
+	}
 }
 
 func (p *process) signal(s os.Signal) {

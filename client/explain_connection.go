@@ -1,0 +1,124 @@
+package client
+
+import (
+	"time"
+
+	"google.golang.org/grpc/connectivity"
+)
+
+// The words of a [ConnectionExplained].
+const (
+	connectionIdle       = "idle"
+	connectionConnecting = "connecting"
+	connectionReady      = "ready"
+	connectionFailed     = "failed"
+	healthServing        = "serving"
+	healthAsked          = "asked"
+	healthNotServing     = "not_serving"
+)
+
+// connection tells how an address can be reached.
+func (d *directory) connection(now time.Time, addr string) ConnectionExplained {
+	switch d.protocol {
+	case "http":
+		return d.service.httpConnection(now, addr)
+	case "grpc":
+	default:
+		return ConnectionExplained{}
+	}
+	// A service has one connection for all its callers, and others where
+	// somebody gave options: the best is what matters.
+	best := ConnectionExplained{}
+	d.service.petioles.Range(func(p, _ any) bool {
+		if p, ok := p.(*petiole); ok {
+			if c := p.explain(addr); c.rank() > best.rank() {
+				best = c
+			}
+		}
+		return true
+	})
+	return best
+}
+
+// explain tells of the connection to one address.
+func (p *petiole) explain(addr string) ConnectionExplained {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.links[addr]
+	if l == nil {
+		return ConnectionExplained{State: connectionConnecting}
+	}
+	var c ConnectionExplained
+	switch l.state {
+	case connectivity.Ready:
+		c.State = connectionReady
+	case connectivity.Idle:
+		c.State = connectionIdle
+	case connectivity.TransientFailure:
+		c.State = connectionFailed
+	case connectivity.Connecting, connectivity.Shutdown:
+		c.State = connectionConnecting
+	}
+	if l.failed && c.State != connectionReady {
+		c.State = connectionFailed // until it has been connected to, whatever is being tried
+	}
+	if c.State == connectionReady {
+		switch l.health {
+		case connectivity.Ready:
+			c.Health = healthServing
+		case connectivity.TransientFailure:
+			c.Health = healthNotServing
+		default:
+			c.Health = healthAsked
+		}
+	}
+	if l.err != nil {
+		c.Error = l.err.Error()
+	}
+	return c
+}
+
+func (s *service) httpConnection(now time.Time, addr string) ConnectionExplained {
+	v := s.httpView.current.Load()
+	if v == nil || v.byAddr[addr] == nil {
+		return ConnectionExplained{}
+	}
+	r := v.byAddr[addr].rest
+	c := ConnectionExplained{State: connectionReady, Failures: r.failures.Load()}
+	if c.Failures > 0 {
+		c.State = connectionFailed
+		c.RetryS = max(seconds(time.Duration(r.until.Load())-now.Sub(r.made)), 0)
+	}
+	return c
+}
+
+// rank orders connections, the best one highest.
+func (c *ConnectionExplained) rank() int {
+	switch {
+	case c.State == connectionReady && c.Health == healthServing:
+		return 6
+	case c.State == connectionReady && c.Health == healthAsked:
+		return 5
+	case c.State == connectionReady:
+		return 4
+	case c.State == connectionConnecting:
+		return 3
+	case c.State == connectionIdle:
+		return 2
+	case c.State == connectionFailed:
+		return 1
+	}
+	return 0
+}
+
+// unusable tells whether an instance is known not to take calls. What is not
+// known is held against nobody.
+func (c *ConnectionExplained) unusable() bool {
+	switch c.State {
+	case connectionReady:
+		return c.Health == healthAsked || c.Health == healthNotServing
+	case "":
+		return false
+	}
+	return true
+}

@@ -1,0 +1,228 @@
+package client
+
+import "time"
+
+// ServiceExplained is what a client knows of one service at a moment, and why
+// its calls go where they go. Times that are not known or do not apply are zero.
+// It is for people and for /debug/clients: the values are read one after the
+// other, so that under load they need not belong to the same instant.
+type ServiceExplained struct {
+	// Service is the name of the service.
+	Service string `json:"service"`
+	// Why says in a sentence who takes the calls, and what keeps them back.
+	Why string `json:"why"`
+	// Registry is where the list of instances comes from.
+	Registry ListExplained `json:"registry"`
+	// Instances are sorted by protocol and ID. One that is called over two
+	// protocols is there twice: it is judged for each.
+	Instances []InstanceExplained `json:"instances"`
+	// Protocols are what the instances are compared with, for each protocol in use.
+	Protocols []ProtocolExplained `json:"protocols"`
+	// Breakers are the service's own and those of methods that have one.
+	Breakers []BreakerExplained `json:"breakers"`
+	// RetryTokens is what is left for retries, of at most RetryTokensMax.
+	RetryTokens    float64 `json:"retry_tokens"`
+	RetryTokensMax float64 `json:"retry_tokens_max"`
+	// Settings are those of the service, Method "", and those of the methods
+	// called so far that have others.
+	Settings []SettingsExplained `json:"settings"`
+	// Totals says how often each kind of event has happened.
+	Totals map[string]uint64 `json:"totals"`
+	// Events are the last ones of each kind, the newest first.
+	Events []EventExplained `json:"events"`
+}
+
+// ListExplained is where a list of instances comes from.
+type ListExplained struct {
+	// Kind is the kind of the registry ("etcd").
+	Kind string `json:"kind"`
+	// Source is registry, snapshot or fallback; "" while there is no list.
+	Source string `json:"source"`
+	// Revision is the registry's own number for the list, 0 if it has none.
+	Revision int64 `json:"revision"`
+	// At is when the registry last confirmed the list, AgeS how many seconds ago.
+	At   time.Time `json:"at,omitzero"`
+	AgeS float64   `json:"age_s"`
+	// Error is what is wrong with the registry, "" if nothing is.
+	Error string `json:"error,omitempty"`
+}
+
+// The states of an [InstanceExplained].
+const (
+	StateUp          = "up"
+	StateDraining    = "draining"
+	StateQuarantined = "quarantined"
+)
+
+// InstanceExplained is what a client knows of one instance.
+type InstanceExplained struct {
+	// ID is the instance's ID, Protocol is grpc or http, Addr where it is called.
+	ID       string `json:"id"`
+	Protocol string `json:"protocol"`
+	Addr     string `json:"addr"`
+	// Why says in a sentence why it gets calls, or why not.
+	Why string `json:"why"`
+	// Zone and Version are what the instance says; Weight is its share relative
+	// to the others.
+	Zone    string `json:"zone,omitempty"`
+	Version string `json:"version,omitempty"`
+	Weight  int64  `json:"weight"`
+	// State is what the registry says: up, draining, or quarantined for one
+	// that it has lost without a word. LostAt is since when it is lost, which
+	// one that is draining may be as well.
+	State  string    `json:"state"`
+	LostAt time.Time `json:"lost_at,omitzero"`
+	// Connection is the state of the connection and of the health check on it.
+	Connection ConnectionExplained `json:"connection"`
+	// Calls, Failures are the outcomes of this client's attempts in the last
+	// ten seconds, but since the last ejection or return; Share is the part of
+	// all instances' outcomes, from 0 to 1.
+	Calls    int     `json:"calls_10s"`
+	Failures int     `json:"failures_10s"`
+	Share    float64 `json:"share_10s"`
+	// Run is the number of failures since the last success.
+	Run int `json:"failures_in_a_row"`
+	// InFlight is the number of attempts that have not ended.
+	InFlight int64 `json:"in_flight"`
+	// Warm is the part of its calls that it takes while it warms up, 1 = all.
+	Warm float64 `json:"warm"`
+	// Cost is what the adaptive policies compare, and what it is made of.
+	Cost CostExplained `json:"cost"`
+	// Ejection is nil for an instance that has not been ejected lately.
+	Ejection *EjectionExplained `json:"ejection,omitempty"`
+}
+
+// ConnectionExplained is the way to an instance.
+type ConnectionExplained struct {
+	// State is connecting, ready, idle or failed for gRPC, where the best of the
+	// client's connections counts; for HTTP, which connects when there is a
+	// request, ready or failed. "" while it is not known.
+	State string `json:"state"`
+	// Health is what the instance says of itself over gRPC: serving, asked
+	// while there is no answer, not_serving; "" where it is not asked.
+	Health string `json:"health,omitempty"`
+	// Error is why it cannot be called.
+	Error string `json:"error,omitempty"`
+	// Failures is how many connections in a row failed, and RetryS in how many
+	// seconds the next one may be made; HTTP only.
+	Failures int64   `json:"failures,omitempty"`
+	RetryS   float64 `json:"retry_s,omitempty"`
+}
+
+// CostExplained is the cost of a call to an instance: latency, times load and
+// one, times a penalty for failures, over the weight.
+type CostExplained struct {
+	// Seconds is the cost; Relative is it as a multiple of the median of the
+	// instances that can be called, 0 if there is nobody to compare with.
+	Seconds  float64 `json:"seconds"`
+	Relative float64 `json:"relative"`
+	// LatencyMS is the latency that the next call is expected to have, and
+	// OldestMS the age of the oldest call in flight, which is a floor of it.
+	LatencyMS float64 `json:"latency_ms"`
+	OldestMS  float64 `json:"oldest_ms"`
+	// Load is the number of calls in flight on the instance, as far as known:
+	// those of other clients are known where it reports them.
+	Load float64 `json:"load"`
+	// FailureShare is the share of its calls that fail beyond what is the case
+	// everywhere.
+	FailureShare float64 `json:"failure_share"`
+	// Reporting says whether the instance reports its load, ReportAgeS how old
+	// the last report is.
+	Reporting  bool    `json:"reporting"`
+	ReportAgeS float64 `json:"report_age_s,omitempty"`
+}
+
+// EjectionExplained is an ejection that lasts or is not forgotten yet.
+type EjectionExplained struct {
+	// Now says whether the instance is ejected at the moment.
+	Now bool `json:"now"`
+	// KeptOut says whether it gets no calls for it.
+	KeptOut bool `json:"kept_out"`
+	// Until is when one call may try it, InS in how many seconds; zero when
+	// that is over. Trial says that a call is trying it.
+	Until time.Time `json:"until,omitzero"`
+	InS   float64   `json:"in_s"`
+	Trial bool      `json:"trial"`
+	// Reason is consecutive, share or trial; Share is the share of failures
+	// that led to the first of the ejections that followed each other, of which
+	// there were Times.
+	Reason string  `json:"reason"`
+	Share  float64 `json:"share"`
+	Times  int     `json:"times"`
+}
+
+// ProtocolExplained is the fleet over one protocol.
+type ProtocolExplained struct {
+	// Protocol is grpc or http.
+	Protocol string `json:"protocol"`
+	// Instances is how many are in the list, Ejected how many of them are
+	// ejected. Panic says that so many are ejected that nobody is kept out.
+	Instances int  `json:"instances"`
+	Ejected   int  `json:"ejected"`
+	Panic     bool `json:"panic"`
+	// LatencyMS, Load and FailureShare are the means that instances are
+	// compared with.
+	LatencyMS    float64 `json:"latency_ms"`
+	Load         float64 `json:"load"`
+	FailureShare float64 `json:"failure_share"`
+	// InFlight is the number of this client's attempts that have not ended.
+	InFlight int64 `json:"in_flight"`
+	// BounceLimit is the load from which an instance is asked to hand a first
+	// attempt back; 0 where none reports its load.
+	BounceLimit int64 `json:"bounce_limit"`
+}
+
+// BreakerExplained is the reading of a breaker.
+type BreakerExplained struct {
+	// Method is the full name of the method that has the breaker for its own,
+	// "" for the one that all others share.
+	Method string `json:"method"`
+	// Policy is adaptive, classic or off; Phase is closed, throttling, open or
+	// half_open.
+	Policy string `json:"policy"`
+	Phase  string `json:"phase"`
+	// Sent is the number of attempts within WindowS seconds, Failed how many
+	// of them count against the service, and Reject the probability that the
+	// next one is held back.
+	Sent    int64   `json:"sent"`
+	Failed  int64   `json:"failed"`
+	WindowS float64 `json:"window_s"`
+	Reject  float64 `json:"reject"`
+	// Until is when an open breaker lets a trial pass.
+	Until time.Time `json:"until,omitzero"`
+}
+
+// SettingsExplained are the [Settings] in use, in short.
+type SettingsExplained struct {
+	// Method is the full name of a method, "" for the service.
+	Method string `json:"method"`
+	// TimeoutMS and AttemptTimeoutMS are for a unary call or an HTTP request;
+	// 0 means none.
+	TimeoutMS        float64 `json:"timeout_ms"`
+	AttemptTimeoutMS float64 `json:"attempt_timeout_ms"`
+	// Attempts includes the first one.
+	Attempts int  `json:"attempts"`
+	Hedge    bool `json:"hedge"`
+	// Balancer and Breaker name policies.
+	Balancer string `json:"balancer"`
+	Breaker  string `json:"breaker"`
+	// OwnBreaker says that the method has one of its own.
+	OwnBreaker bool `json:"own_breaker"`
+	// Ejection says whether instances are ejected; that of the service counts.
+	Ejection bool `json:"ejection"`
+}
+
+// EventExplained is an [Event] that was told about the service.
+type EventExplained struct {
+	// At is when it was told.
+	At time.Time `json:"at"`
+	// Kind is rejected, retried, gave_up, hedged, bounced, ejected, returned or
+	// last_resort.
+	Kind string `json:"kind"`
+	// Method is the method's own name, Instance the ID; "" where none is meant.
+	Method   string `json:"method,omitempty"`
+	Instance string `json:"instance,omitempty"`
+	// Reason is why, in a word; Detail says more, cut at 300 bytes.
+	Reason string `json:"reason,omitempty"`
+	Detail string `json:"detail,omitempty"`
+}

@@ -1,0 +1,242 @@
+package client
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"plinth.internal/client/balancer"
+	"plinth.internal/client/breaker"
+	"plinth.internal/client/outlier"
+)
+
+// dear is the multiple of the median cost from which a sentence speaks of it.
+// Costs differ by less all the time.
+const dear = 2
+
+// why is the sentence about one instance. What comes first keeps calls away
+// whatever comes later.
+func (f *fleetExplained) why(now time.Time, e *InstanceExplained) string {
+	var text string
+	switch {
+	case e.State == StateDraining && f.spared(e.Protocol):
+		text = "not called: it is draining, which it or an operator wants, and others can be called"
+	case e.Connection.unusable():
+		text = f.unreachable(&e.Connection)
+	case e.Ejection != nil && e.Ejection.Now:
+		text = f.ejected(e.Ejection)
+	case e.State == StateDraining:
+		text = "called although it is draining: nobody else can be called"
+	case e.Warm < 1:
+		text = fmt.Sprintf("warming up: it has just started and takes %.0f %% of its share", 100*e.Warm)
+	case f.byCost() && e.Cost.Relative >= dear:
+		text = f.dearer(e)
+	default:
+		text = f.well(e)
+	}
+	if !e.LostAt.IsZero() {
+		text += fmt.Sprintf("; quarantined: the registry lost it %s ago without a word, and it is called for as long as it answers", short(now.Sub(e.LostAt)))
+	}
+	return text
+}
+
+// spared tells whether those that drain get no calls. Over gRPC that takes
+// somebody who can be called; elsewhere, where nothing is known of connections
+// before there is a call, somebody who does not drain.
+func (f *fleetExplained) spared(protocol string) bool {
+	if protocol != "grpc" {
+		return f.up > 0
+	}
+	return f.wanting > 0
+}
+
+func (f *fleetExplained) unreachable(c *ConnectionExplained) string {
+	switch {
+	case c.Health == healthNotServing:
+		if f.wanting == 0 {
+			return "called as a last resort: it says that it is not serving, and so do all that can be reached"
+		}
+		return "not called: it says that it is not serving (" + c.Error + ")"
+	case c.Health == healthAsked:
+		return "not called yet: it is connected, and has not answered its health check"
+	case c.State == connectionFailed && c.Failures > 0:
+		return fmt.Sprintf("not called while others can be: %d connections in a row failed, the next one may be tried %s", c.Failures, in(c.RetryS))
+	case c.State == connectionFailed && c.Error != "":
+		return "not called: it cannot be reached (" + c.Error + ")"
+	case c.State == connectionFailed:
+		return "not called: it could not be reached, and is being tried again"
+	}
+	return "not called yet: the connection is being made"
+}
+
+func (f *fleetExplained) ejected(e *EjectionExplained) string {
+	var cause string
+	switch outlier.Reason(e.Reason) {
+	case outlier.ReasonConsecutive:
+		cause = "for failures in a row"
+	case outlier.ReasonShare:
+		cause = fmt.Sprintf("because %.0f %% of its calls failed, much more than the others'", 100*e.Share)
+	case outlier.ReasonTrial:
+		cause = "because its trial call failed as well"
+	}
+	if e.Times > 1 {
+		cause += fmt.Sprintf(", %d times running", e.Times)
+	}
+	switch {
+	case !e.KeptOut && f.list.Panic:
+		return "called although ejected " + cause + ": so many are that nobody is kept out"
+	case !e.KeptOut:
+		return "called although ejected " + cause + ": nobody else can be called"
+	case e.Trial:
+		return "not called: ejected " + cause + "; one call is trying it now"
+	case e.InS <= 0:
+		return "not called: ejected " + cause + "; the next call tries it"
+	}
+	return "not called: ejected " + cause + "; one call tries it " + in(e.InS)
+}
+
+// byCost tells whether the service's policy compares costs.
+func (f *fleetExplained) byCost() bool {
+	return f.policy == balancer.NameAdaptive || f.policy == balancer.NamePrecise
+}
+
+// dearer names the term that makes the most of the cost.
+func (f *fleetExplained) dearer(e *InstanceExplained) string {
+	c, m := &e.Cost, &f.middle
+	slow := c.LatencyMS / max(m.LatencyMS, 1e-6)
+	busy := (c.Load + 1) / (m.Load + 1)
+	sick := 1 + balancer.FailureWeight*c.FailureShare
+	light := balancer.DefaultWeight / float64(max(e.Weight, 1))
+	text := fmt.Sprintf("others are preferred: a call to it costs %.1f times the median, ", c.Relative)
+	switch max(slow, busy, sick, light) {
+	case sick:
+		return text + fmt.Sprintf("as %.0f %% more of its calls fail than of the others'", 100*c.FailureShare)
+	case slow:
+		if c.OldestMS >= c.LatencyMS {
+			return text + fmt.Sprintf("as a call has waited for it for %s, where others take %s", shortMS(c.OldestMS), shortMS(m.LatencyMS))
+		}
+		return text + fmt.Sprintf("as it takes %s where others take %s", shortMS(c.LatencyMS), shortMS(m.LatencyMS))
+	case busy:
+		return text + fmt.Sprintf("as it has %.1f calls in flight where others have %.1f", c.Load, m.Load)
+	}
+	return text + fmt.Sprintf("as its weight is %d", e.Weight)
+}
+
+func (f *fleetExplained) well(e *InstanceExplained) string {
+	if e.Calls == 0 && e.Connection.State == "" {
+		return "had no call in the last ten seconds: nothing is known against it, nor whether it can be reached"
+	}
+	if e.Calls == 0 {
+		return "can be called: nothing is against it, and it had no call in the last ten seconds"
+	}
+	text := fmt.Sprintf("called: nothing is against it, it has %.0f %% of the calls", 100*e.Share)
+	if e.Run > 0 {
+		text += fmt.Sprintf("; its last %d failed", e.Run)
+	}
+	return text
+}
+
+// why is the sentence about a service.
+func (e *ServiceExplained) why(known bool) string {
+	var parts []string
+	if !known {
+		parts = append(parts, "no list of its instances is known")
+		if e.Registry.Error == "" {
+			parts[0] += " yet"
+		}
+	}
+	for _, p := range e.Protocols {
+		parts = append(parts, e.whyProtocol(p))
+	}
+	if known && len(e.Protocols) == 0 {
+		parts = append(parts, "nobody can be called: the list has no instance for the protocols in use")
+	}
+	switch {
+	case e.Registry.Error != "" && known:
+		parts = append(parts, fmt.Sprintf("the registry fails, the list is from %s of %s ago (%s)", e.Registry.Source, shortMS(1000*e.Registry.AgeS), e.Registry.Error))
+	case e.Registry.Error != "":
+		parts = append(parts, "the registry fails ("+e.Registry.Error+")")
+	case known && e.Registry.Source != "registry":
+		parts = append(parts, "the list is from "+e.Registry.Source+", as the registry has given none")
+	}
+	for _, b := range e.Breakers {
+		what := "the calls"
+		if b.Method != "" {
+			what = "the calls of " + b.Method
+		}
+		switch b.Phase {
+		case breaker.Throttling.String():
+			parts = append(parts, fmt.Sprintf("the breaker holds back %.0f %% of %s: %d of %d attempts were refused", 100*b.Reject, what, b.Failed, b.Sent))
+		case breaker.Open.String(), breaker.HalfOpen.String():
+			parts = append(parts, fmt.Sprintf("the breaker holds %s back: %d of %d attempts failed", what, b.Failed, b.Sent))
+		}
+	}
+	if e.RetryTokens < 1 {
+		parts = append(parts, "the retry budget is used up")
+	}
+	return strings.Join(parts, "; ")
+}
+
+func (e *ServiceExplained) whyProtocol(p ProtocolExplained) string {
+	total, taking, draining, lost, out, away := 0, 0, 0, 0, 0, 0
+	for i := range e.Instances {
+		inst := &e.Instances[i]
+		if inst.Protocol != p.Protocol {
+			continue
+		}
+		total++
+		if !inst.LostAt.IsZero() {
+			lost++
+		}
+		switch {
+		case inst.State == StateDraining:
+			draining++
+		case inst.Connection.unusable():
+			away++
+		case inst.Ejection != nil && inst.Ejection.KeptOut:
+			out++
+		default:
+			taking++
+		}
+	}
+	text := fmt.Sprintf("%d of %d instances take calls over %s", taking, total, p.Protocol)
+	var but []string
+	for _, c := range []struct {
+		n    int
+		what string
+	}{{out, "ejected"}, {draining, "draining"}, {away, "not reached or not serving"}, {lost, "lost by the registry"}} {
+		if c.n > 0 {
+			but = append(but, fmt.Sprintf("%d %s", c.n, c.what))
+		}
+	}
+	if len(but) > 0 {
+		text += " (" + strings.Join(but, ", ") + ")"
+	}
+	if p.Panic {
+		text += "; so many are ejected that nobody is kept out for it"
+	}
+	return text
+}
+
+// in is a time to come.
+func in(s float64) string {
+	if s <= 0 {
+		return "now"
+	}
+	return "in " + shortMS(1000*s)
+}
+
+func shortMS(ms float64) string { return short(time.Duration(ms * float64(time.Millisecond))) }
+
+// short makes a duration readable: two or three digits do.
+func short(d time.Duration) string {
+	switch {
+	case d >= 10*time.Second:
+		return d.Round(time.Second).String()
+	case d >= 100*time.Millisecond:
+		return d.Round(100 * time.Millisecond).String()
+	case d >= time.Millisecond:
+		return d.Round(100 * time.Microsecond).String()
+	}
+	return d.Round(time.Microsecond).String()
+}

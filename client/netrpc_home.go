@@ -1,0 +1,229 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// errDelisted is the error of an attempt whose instance left the list between
+// the pick and the connection.
+var errDelisted = errors.New("it has just left the list of instances")
+
+// netRPCHome is the list of instances for net/rpc, watched from the first call
+// on, and the connections to them.
+type netRPCHome struct {
+	service *service
+
+	start   sync.Once
+	known   chan struct{} // closed at the first view, good or not
+	current atomic.Pointer[view]
+
+	mu     sync.RWMutex
+	closed bool
+	links  map[netRPCKey]*netRPCLink // to instances of the current view
+}
+
+// netRPCKey is where a connection goes.
+type netRPCKey struct{ addr, path string }
+
+// nodes returns the current list, waiting for the first one.
+func (h *netRPCHome) nodes(ctx context.Context) (*view, error) {
+	s := h.service
+	if s.client.ctx.Err() != nil {
+		return nil, s.closed()
+	}
+	v := h.current.Load()
+	if v == nil {
+		h.start.Do(func() {
+			if !s.client.watch(func(ctx context.Context) { s.watch(ctx, s.netrpc, h.apply) }) {
+				h.apply(&view{service: s, err: s.closed()})
+			}
+		})
+		select {
+		case <-h.known:
+			v = h.current.Load()
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for the first list of the instances of %q: %w", s.name, ctx.Err())
+		case <-s.client.ctx.Done():
+			return nil, s.closed()
+		}
+	}
+	if len(v.nodes) == 0 {
+		return nil, status.Error(codes.Unavailable, v.err.Error())
+	}
+	return v, nil
+}
+
+// apply takes a view into use, from one goroutine. Connections to instances
+// that are not in it end with their last call.
+func (h *netRPCHome) apply(v *view) {
+	var gone []*netRPCLink
+	h.mu.Lock()
+	first := h.current.Swap(v) == nil
+	for key, l := range h.links {
+		if v.byAddr[key.addr] == nil {
+			gone = append(gone, l)
+			delete(h.links, key)
+		}
+	}
+	h.mu.Unlock()
+	if first {
+		close(h.known)
+	}
+	for _, l := range gone {
+		l.retire()
+	}
+}
+
+// enter returns a connection to an instance for one call, which is to leave it
+// when it is over. A *dialError says that none could be made.
+func (h *netRPCHome) enter(ctx context.Context, n *node, path string) (*netRPCConn, error) {
+	key := netRPCKey{n.addr, path}
+	h.mu.RLock()
+	l := h.links[key]
+	h.mu.RUnlock()
+	if l == nil {
+		if l = h.link(key); l == nil {
+			return nil, errDelisted
+		}
+	}
+	return l.enter(ctx, n)
+}
+
+// link makes the link, unless nobody would ever end it.
+func (h *netRPCHome) link(key netRPCKey) *netRPCLink {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if l := h.links[key]; l != nil {
+		return l
+	}
+	if h.closed || h.current.Load().byAddr[key.addr] == nil {
+		return nil
+	}
+	l := &netRPCLink{service: h.service, key: key}
+	h.links[key] = l
+	return l
+}
+
+// close breaks all connections.
+func (h *netRPCHome) close() {
+	h.mu.Lock()
+	h.closed = true
+	links := slices.Collect(maps.Values(h.links))
+	clear(h.links)
+	h.mu.Unlock()
+	for _, l := range links {
+		if c := l.retire(); c != nil {
+			c.fail(ErrClosed)
+		}
+	}
+}
+
+// netRPCLink is the way to one instance: one connection at a time.
+type netRPCLink struct {
+	service *service
+	key     netRPCKey
+
+	mu   sync.Mutex
+	gone bool        // no new connection is made
+	conn *netRPCConn // the latest, nil = none yet
+	dial *netRPCDial // nil = none is being made
+}
+
+// netRPCDial is a connection that is being made. It serves all calls that wait
+// for it, so none of them can end it.
+type netRPCDial struct {
+	done chan struct{} // closed when conn or err is set
+	conn *netRPCConn
+	err  error
+}
+
+func (l *netRPCLink) enter(ctx context.Context, n *node) (*netRPCConn, error) {
+	l.mu.Lock()
+	if l.gone {
+		l.mu.Unlock()
+		return nil, errDelisted
+	}
+	if l.conn != nil && l.conn.enter() {
+		l.mu.Unlock()
+		return l.conn, nil
+	}
+	d := l.dial
+	if d == nil {
+		d = &netRPCDial{done: make(chan struct{})}
+		if !l.service.client.watch(func(ctx context.Context) { l.run(ctx, d, n.rest) }) {
+			l.mu.Unlock()
+			return nil, l.service.closed()
+		}
+		l.dial = d
+	}
+	l.mu.Unlock()
+	select {
+	case <-d.done:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	switch {
+	case d.err != nil:
+		return nil, d.err
+	case !d.conn.enter():
+		return nil, &dialError{errors.New("the connection broke as soon as it was made")}
+	}
+	return d.conn, nil
+}
+
+// run makes a connection and then reads from it until it ends.
+func (l *netRPCLink) run(ctx context.Context, d *netRPCDial, r *rest) {
+	conn, err := dialNetRPC(ctx, l.service, l.key)
+	closed := err == nil && !l.service.client.watch(func(context.Context) { conn.write() })
+	switch {
+	case closed || ctx.Err() != nil:
+		err = l.service.closed()
+	case err != nil:
+		r.begin(time.Now())
+		err = &dialError{err}
+	default:
+		r.over()
+	}
+	l.mu.Lock()
+	l.dial = nil
+	switch {
+	case err != nil:
+	case l.gone:
+		err = errDelisted
+	default:
+		l.conn = conn
+	}
+	l.mu.Unlock()
+	d.conn, d.err = conn, err
+	close(d.done)
+	if conn == nil {
+		return
+	}
+	if err != nil {
+		conn.fail(err)
+	}
+	conn.read()
+}
+
+// retire has the connection end with its last call, and returns it if there is
+// one.
+func (l *netRPCLink) retire() *netRPCConn {
+	l.mu.Lock()
+	l.gone = true
+	c := l.conn
+	l.mu.Unlock()
+	if c != nil {
+		c.retire()
+	}
+	return c
+}

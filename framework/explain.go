@@ -1,0 +1,125 @@
+package framework
+
+import (
+	"fmt"
+	"html/template"
+	"net/http"
+	"strings"
+	"time"
+
+	"plinth.internal/client"
+	"plinth.internal/server"
+)
+
+// ClientsDocument is what /debug/clients answers to a program.
+type ClientsDocument struct {
+	// Service and Instance are those that ask: two instances may know different
+	// things of the services that they call.
+	Service  string `json:"service"`
+	Instance string `json:"instance"`
+	Time     string `json:"time"`
+	// Clients are the services that are called, sorted by name.
+	Clients []client.ServiceExplained `json:"clients"`
+}
+
+// Clients is what /debug/clients answers at this moment: what is known of each
+// service that is called, and why calls go where they go. It waits for nothing.
+func (a *App) Clients() ClientsDocument {
+	return ClientsDocument{
+		Service: a.name, Instance: a.instance.ID, Time: stamp(time.Now()), Clients: a.client.Explain(),
+	}
+}
+
+// clientsPage is JSON for a program and tables for a person.
+func (a *App) clientsPage() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		doc := a.Clients()
+		if !strings.Contains(r.Header.Get("Accept"), "text/html") {
+			server.WriteView(w, r, http.StatusOK, "clients", doc)
+			return
+		}
+		var page strings.Builder
+		if err := clientsTemplate.Execute(&page, doc); err != nil {
+			http.Error(w, fmt.Sprintf("show clients: %v", err), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = w.Write([]byte(page.String())) // the client is gone if this errs
+	})
+}
+
+// explainFuncs make numbers readable.
+func explainFuncs() template.FuncMap {
+	return template.FuncMap{
+		"percent": func(x float64) string { return fmt.Sprintf("%.0f %%", 100*x) },
+		"ms":      func(x float64) string { return trimmed(x) + " ms" },
+		"number":  trimmed,
+		"times":   func(x float64) string { return fmt.Sprintf("%.1fx", x) },
+		"clock":   func(t time.Time) string { return t.UTC().Format("15:04:05.000") },
+	}
+}
+
+// trimmed has three digits where they matter.
+func trimmed(x float64) string {
+	switch {
+	case x >= 100:
+		return fmt.Sprintf("%.0f", x)
+	case x >= 1:
+		return fmt.Sprintf("%.1f", x)
+	case x == 0:
+		return "0"
+	}
+	return fmt.Sprintf("%.2f", x)
+}
+
+var clientsTemplate = template.Must(template.New("clients").Funcs(explainFuncs()).Parse(`<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>clients of {{.Service}}</title>
+<style>
+:root{color-scheme:light dark;font:15px/1.5 system-ui,sans-serif}
+body{max-width:90rem;margin:2rem auto;padding:0 1rem}
+nav,footer{font-size:.9rem}
+section{margin:2rem 0}
+.wide{overflow-x:auto}
+table{border-collapse:collapse;font-size:.87rem;margin:.7rem 0}
+caption{text-align:left;font-weight:600}
+th,td{text-align:left;vertical-align:top;padding:.2rem .7rem .2rem 0;border-bottom:1px solid #8884;white-space:nowrap}
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
+td.why{white-space:normal;min-width:22rem;max-width:40rem}
+code{font:.95em ui-monospace,monospace}
+</style></head><body>
+<nav><a href="/debug/">all pages</a></nav>
+<h1>Why did a call go there?</h1>
+<p>What instance <code>{{.Instance}}</code> of <code>{{.Service}}</code> knows of the services that it calls, at {{.Time}}.</p>
+{{range .Clients}}<section id="{{.Service}}">
+<h2>{{.Service}}</h2>
+<p>{{.Why}}.</p>
+{{if .Instances}}<div class="wide"><table><caption>Instances</caption><thead><tr>
+<th>instance</th><th>why</th><th>state</th><th>connection</th><th class="n">share (10 s)</th><th class="n">calls (10 s)</th><th class="n">failed</th>
+<th class="n">in flight</th><th class="n">latency</th><th class="n">load</th><th class="n">cost</th><th class="n">warm</th><th class="n">weight</th><th>zone</th><th>version</th><th>address</th>
+</tr></thead><tbody>
+{{range .Instances}}<tr>
+<td><code>{{.ID}}</code></td><td class="why">{{.Why}}</td><td>{{.State}}{{with .Ejection}}{{if .Now}}, ejected{{end}}{{end}}</td>
+<td>{{.Connection.State}}{{with .Connection.Health}}, {{.}}{{end}}</td>
+<td class="n">{{percent .Share}}</td><td class="n">{{.Calls}}</td><td class="n">{{.Failures}}</td><td class="n">{{.InFlight}}</td>
+<td class="n">{{ms .Cost.LatencyMS}}</td><td class="n">{{number .Cost.Load}}</td><td class="n">{{if .Cost.Relative}}{{times .Cost.Relative}}{{else}}-{{end}}</td>
+<td class="n">{{percent .Warm}}</td><td class="n">{{.Weight}}</td><td>{{.Zone}}</td><td>{{.Version}}</td><td><code>{{.Protocol}} {{.Addr}}</code></td>
+</tr>
+{{end}}</tbody></table></div>{{end}}
+<table><caption>The service</caption><tbody>
+<tr><th>list</th><td>{{with .Registry}}{{.Kind}}, from {{if .Source}}{{.Source}}{{else}}nowhere yet{{end}}, revision {{.Revision}}, confirmed {{number .AgeS}} s ago{{with .Error}}; {{.}}{{end}}{{end}}</td></tr>
+{{range .Protocols}}<tr><th>fleet over {{.Protocol}}</th><td>{{.Instances}} in the list, {{.Ejected}} ejected{{if .Panic}}, nobody kept out{{end}}; mean latency {{ms .LatencyMS}}, {{percent .FailureShare}} fail, {{.InFlight}} in flight from here; bounce limit {{if .BounceLimit}}{{.BounceLimit}}{{else}}none{{end}}</td></tr>
+{{end}}{{range .Breakers}}<tr><th>breaker{{with .Method}} of {{.}}{{end}}</th><td>{{.Policy}}, {{.Phase}}: {{.Failed}} of {{.Sent}} attempts in {{number .WindowS}} s count against the service, {{percent .Reject}} held back</td></tr>
+{{end}}<tr><th>retry budget</th><td>{{number .RetryTokens}} of {{number .RetryTokensMax}} tokens</td></tr>
+{{range .Settings}}<tr><th>settings{{with .Method}} of {{.}}{{end}}</th><td>balancer {{.Balancer}}, breaker {{.Breaker}}{{if .OwnBreaker}} of its own{{end}}, {{.Attempts}} attempts, timeout {{if .TimeoutMS}}{{ms .TimeoutMS}}{{else}}none{{end}}{{if .AttemptTimeoutMS}} ({{ms .AttemptTimeoutMS}} an attempt){{end}}, hedging {{if .Hedge}}on{{else}}off{{end}}, ejection {{if .Ejection}}on{{else}}off{{end}}</td></tr>
+{{end}}{{if .Totals}}<tr><th>events so far</th><td>{{range $kind, $n := .Totals}}{{$n}} {{$kind}} &nbsp; {{end}}</td></tr>{{end}}
+</tbody></table>
+{{if .Events}}<div class="wide"><table><caption>The last events of each kind</caption><thead><tr><th>time (UTC)</th><th>what</th><th>method</th><th>instance</th><th>reason</th><th>more</th></tr></thead><tbody>
+{{range .Events}}<tr><td class="n">{{clock .At}}</td><td>{{.Kind}}</td><td>{{.Method}}</td><td><code>{{.Instance}}</code></td><td>{{.Reason}}</td><td class="why">{{.Detail}}</td></tr>
+{{end}}</tbody></table></div>{{end}}
+</section>{{else}}<p>It has called no service yet.</p>{{end}}
+<footer>A program gets the same, and more, as JSON.</footer>
+</body></html>
+`))

@@ -1,0 +1,347 @@
+//go:build linux
+
+package chaos_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"reflect"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
+	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"plinth.internal/client"
+	"plinth.internal/middleware"
+	"plinth.internal/registry"
+	"plinth.internal/registry/etcd"
+	"plinth.internal/registry/static"
+)
+
+// callerSpec says what a process of callers does.
+type callerSpec struct {
+	Etcd      string   `json:"etcd"`      // where the instances are found, or
+	Namespace string   `json:"namespace"` // in there
+	Static    []string `json:"static"`    // their addresses
+
+	Clients int           `json:"clients"` // in this process, each with its own state and connections
+	Rate    float64       `json:"rate"`    // calls per second of each
+	Spread  time.Duration `json:"spread"`  // in which the clients start, evenly
+
+	NonIdempotent float64 `json:"non_idempotent"` // share of calls that may not be repeated
+	Bad           float64 `json:"bad"`            // share of bad requests
+
+	Attempts       int           `json:"attempts"` // 1 = no retries; 0 = the default
+	AttemptTimeout time.Duration `json:"attempt_timeout"`
+	Precise        bool          `json:"precise"` // the balancer that asks when what it knows is old
+	Dials          bool          `json:"dials"`   // tell of every attempt to connect
+	Plain          bool          `json:"plain"`   // plain grpc-go, nothing of Plinth
+}
+
+// callers is a process of clients that call the fleet at a steady rate, whatever
+// becomes of the calls.
+type callers struct {
+	spec   callerSpec
+	cancel atomic.Uint64 // per cent of the calls that are given up half way
+	rate   atomic.Uint64 // per cent of the spec's
+	conns  atomic.Int64
+	calls  sync.WaitGroup
+	stop   chan struct{}
+}
+
+// out is where lines go, through a buffer that a gauge flushes.
+var out = bufio.NewWriterSize(os.Stdout, 64<<10)
+
+// emit writes a line.
+func emit(l line) {
+	if l.At == 0 {
+		l.At = time.Now().UnixMicro()
+	}
+	data, err := json.Marshal(l)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		exit(5)
+	}
+	output.Lock()
+	defer output.Unlock()
+	_, _ = out.Write(append(data, '\n'))
+	if l.Kind != lineCall {
+		_ = out.Flush()
+	}
+}
+
+func callFleet(args []string) int {
+	x := &callers{stop: make(chan struct{})}
+	x.rate.Store(100)
+	if err := json.Unmarshal([]byte(args[0]), &x.spec); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	var reg *registry.Registry
+	if x.spec.Etcd == "" {
+		r, err := static.Open(map[string][]string{workService: x.spec.Static})
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		reg = r
+	} else {
+		c, err := etcd.Dial(etcd.Config{Endpoints: []string{x.spec.Etcd}})
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		reg = etcd.Open(c, etcd.WithNamespace(x.spec.Namespace))
+	}
+	go x.obey()
+	go func() {
+		for range time.Tick(100 * time.Millisecond) {
+			emit(line{Kind: lineGauge, Goroutines: runtime.NumGoroutine(), Conns: int(x.conns.Load())})
+		}
+	}()
+	for i := range x.spec.Clients {
+		conn, err := x.dial(i, reg)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		x.calls.Go(func() { x.run(i, conn) })
+		<-time.After(x.spec.Spread / time.Duration(x.spec.Clients))
+	}
+	select {} // obey ends the process
+}
+
+// dial makes one client.
+func (x *callers) dial(i int, reg *registry.Registry) (*grpc.ClientConn, error) {
+	traced := grpc.WithStatsHandler(tracer{callers: x, client: i})
+	if x.spec.Plain {
+		m := manual.NewBuilderWithScheme("fleet")
+		var state resolver.State
+		for _, addr := range x.spec.Static {
+			state.Endpoints = append(state.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{{Addr: addr}}})
+		}
+		m.InitialState(state)
+		return grpc.NewClient("fleet:///work", traced, grpc.WithResolvers(m),
+			grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))
+	}
+	opts := []client.Option{client.WithEvents(func(e client.Event) { tell(i, e) })}
+	if x.spec.Attempts != 0 || x.spec.AttemptTimeout != 0 || x.spec.Precise {
+		opts = append(opts, client.WithSettings(func(string, string) client.Settings {
+			s := client.DefaultSettings()
+			if x.spec.Attempts != 0 {
+				s.Retry.MaxAttempts = x.spec.Attempts
+			}
+			if x.spec.AttemptTimeout != 0 {
+				s.AttemptTimeout = x.spec.AttemptTimeout
+			}
+			if x.spec.Precise {
+				s.Balancer = "precise"
+			}
+			return s
+		}))
+	}
+	if x.spec.Dials {
+		opts = append(opts, client.WithDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+			var d net.Dialer
+			begun := time.Now()
+			c, err := d.DialContext(ctx, "tcp", addr)
+			emit(line{Kind: lineDial, Client: i, At: begun.UnixMicro(), Took: time.Since(begun).Microseconds(), Addr: addr, Up: err == nil})
+			return c, err
+		}))
+	}
+	c, err := client.New(reg, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return c.Conn(workService, traced)
+}
+
+// tell writes an event. Its fields are read by name, because which kinds of
+// events there are is not what this harness is about.
+func tell(i int, e client.Event) {
+	v := reflect.ValueOf(e)
+	l := line{Kind: lineEvent, Client: i, Name: v.Type().Name()}
+	if l.Name == "ViewChanged" {
+		return
+	}
+	for _, name := range []string{"Reason", "Err"} {
+		if f := v.FieldByName(name); f.IsValid() {
+			l.Reason = strings.TrimSpace(l.Reason + " " + fmt.Sprint(f.Interface()))
+		}
+	}
+	for _, name := range []string{"Addr", "Instance"} {
+		if f := v.FieldByName(name); f.IsValid() && l.Addr == "" {
+			l.Addr = fmt.Sprint(f.Interface())
+		}
+	}
+	emit(l)
+}
+
+func (x *callers) obey() {
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		words := append(strings.Fields(lines.Text()), "")
+		n, _ := strconv.ParseUint(words[1], 10, 64) // absent for stop
+		switch words[0] {
+		case "cancel":
+			x.cancel.Store(n)
+		case "rate":
+			x.rate.Store(n)
+		case "stop":
+			close(x.stop)
+			x.calls.Wait()
+			emit(line{Kind: lineIdle, Goroutines: runtime.NumGoroutine(), Conns: int(x.conns.Load())})
+		default:
+			fmt.Fprintf(os.Stderr, "unknown order %q\n", lines.Text())
+			exit(4)
+		}
+	}
+	exit(3)
+}
+
+// run calls at random moments, as many independent users do.
+func (x *callers) run(i int, conn *grpc.ClientConn) {
+	for {
+		rate := x.spec.Rate * float64(x.rate.Load()) / 100
+		pause := time.NewTimer(time.Duration(rand.ExpFloat64() / rate * float64(time.Second)))
+		select {
+		case <-x.stop:
+			pause.Stop()
+			return
+		case <-pause.C:
+			x.calls.Go(func() { x.call(i, conn) })
+		}
+	}
+}
+
+func (x *callers) call(i int, conn *grpc.ClientConn) {
+	begun := time.Now()
+	l := line{Kind: lineCall, Client: i, At: begun.UnixMicro()}
+	l.Idempotent = rand.Float64() >= x.spec.NonIdempotent
+	l.Bad = rand.Float64() < x.spec.Bad
+	l.Canceled = rand.Uint64N(100) < x.cancel.Load()
+	t := new(trace)
+	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), traceKey{}, t), workDeadline)
+	defer cancel()
+	if l.Idempotent {
+		ctx = middleware.WithIdempotency(ctx, middleware.Idempotent)
+	}
+	if l.Canceled {
+		timer := time.AfterFunc(rand.N(workTime), cancel)
+		defer timer.Stop()
+	}
+	// As a caller of another version or make may do.
+	ctx = metadata.AppendToOutgoingContext(ctx, "x-from-the-future", "yes", "plinth-from-the-future", "7", "future-bin", "\x00\xff")
+	kind := "good"
+	if l.Bad {
+		kind = "bad"
+	}
+	err := conn.Invoke(ctx, workMethod, wrapperspb.String(kind+" "+strconv.FormatInt(l.At, 10)), new(wrapperspb.StringValue))
+	l.Took, l.Code, l.Tries = time.Since(begun).Microseconds(), status.Code(err), t.end()
+	if err != nil && l.Code != codes.Canceled {
+		l.Reason = err.Error()
+	}
+	emit(l)
+}
+
+type traceKey struct{}
+
+// trace collects the attempts of one call, as grpc sends them.
+type trace struct {
+	mu    sync.Mutex
+	tries []*try
+	ended bool
+}
+
+// end returns the attempts that were sent; those that still run end here.
+func (t *trace) end() []try {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ended = true
+	var tries []try
+	for _, one := range t.tries {
+		if one.Addr == "" {
+			continue
+		}
+		if one.Took == 0 {
+			one.Took, one.Code = time.Now().UnixMicro()-one.At, codes.Canceled
+		}
+		tries = append(tries, *one)
+	}
+	return tries
+}
+
+// tracer listens to one client's transport.
+type tracer struct {
+	*callers
+
+	client int
+}
+
+type tryKey struct{}
+
+func (tracer) TagRPC(ctx context.Context, info *stats.RPCTagInfo) context.Context {
+	t, _ := ctx.Value(traceKey{}).(*trace)
+	if t == nil || info.FullMethodName != workMethod {
+		return ctx
+	}
+	one := new(try)
+	t.mu.Lock()
+	t.tries = append(t.tries, one)
+	t.mu.Unlock()
+	return context.WithValue(ctx, tryKey{}, one)
+}
+
+func (tracer) HandleRPC(ctx context.Context, s stats.RPCStats) {
+	one, _ := ctx.Value(tryKey{}).(*try)
+	if one == nil {
+		return
+	}
+	t := ctx.Value(traceKey{}).(*trace)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended {
+		return
+	}
+	switch s := s.(type) {
+	case *stats.OutHeader:
+		one.Addr, one.At = s.RemoteAddr.String(), time.Now().UnixMicro()
+	case *stats.End:
+		one.Took, one.Code = max(1, s.EndTime.UnixMicro()-one.At), status.Code(s.Error)
+	}
+}
+
+type connKey struct{}
+
+func (tracer) TagConn(ctx context.Context, info *stats.ConnTagInfo) context.Context {
+	return context.WithValue(ctx, connKey{}, info)
+}
+
+func (t tracer) HandleConn(ctx context.Context, s stats.ConnStats) {
+	info := ctx.Value(connKey{}).(*stats.ConnTagInfo)
+	l := line{Kind: lineConn, Client: t.client, Addr: info.RemoteAddr.String(), Local: info.LocalAddr.String()}
+	if _, l.Up = s.(*stats.ConnBegin); l.Up {
+		t.conns.Add(1)
+	} else {
+		t.conns.Add(-1)
+	}
+	emit(l)
+}

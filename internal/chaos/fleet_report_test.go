@@ -1,0 +1,141 @@
+//go:build linux
+
+package chaos_test
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// fleetRow is what a scenario of a fleet found out.
+type fleetRow struct {
+	id, variant, what string
+	checks            []fleetCheck
+
+	// What every run records; the pairs are after the warm-up and at the end.
+	calls, lost       int
+	attempts          float64
+	p50, p99          time.Duration
+	codes             string
+	goroutines, conns [2]int
+}
+
+// fleetCheck is one criterion and how it went.
+type fleetCheck struct {
+	criterion, measured string
+	ok                  bool
+}
+
+// fleetReport collects the rows.
+var fleetReport struct {
+	mu   sync.Mutex
+	rows []fleetRow
+}
+
+func recordFleet(r fleetRow) {
+	fleetReport.mu.Lock()
+	defer fleetReport.mu.Unlock()
+	fleetReport.rows = append(fleetReport.rows, r)
+}
+
+var errOpen = errors.New("it is open")
+
+func contains(s, part string) bool { return strings.Contains(s, part) }
+
+func percent(n, of int) float64 { return 100 * float64(n) / float64(max(1, of)) }
+
+// times returns when the lines happened, in order.
+func times(lines []line) []time.Time {
+	var at []time.Time
+	for _, l := range lines {
+		at = append(at, time.UnixMicro(l.At))
+	}
+	slices.SortFunc(at, time.Time.Compare)
+	return at
+}
+
+// writeFaults writes docs/faults.md.
+func writeFaults(t *testing.T) {
+	t.Helper()
+	if !*full {
+		t.Fatal("-write is of no use without -full: the short form shows that it works, not what it is worth")
+	}
+	fleetReport.mu.Lock()
+	defer fleetReport.mu.Unlock()
+	rows := fleetReport.rows
+	slices.SortStableFunc(rows, func(a, b fleetRow) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.variant, b.variant)) })
+	var b strings.Builder
+	fmt.Fprintf(&b, `# What a fleet survives
+
+Written by the chaos suite; do not edit. To measure again:
+
+    go test ./internal/chaos -run TestFleet -full -write -timeout 30m
+
+Measured on %s. %d instances of a service in a process each, %d processes of %d clients, each client with its own state and
+connections; the handler takes %v, callers wait %v, and all clients together make %.0f calls a second at random moments, whatever becomes of
+them. Settings are the defaults but where a row says otherwise. Everything runs on one machine: those scenarios that judge small times
+one after the other, the rest four side by side; the load is what two cores carry so, not what ten machines would.
+
+"Lost" are calls that returned an error to their caller. "In flight on it" are calls with an attempt at that instance at that moment. An instance's
+fair share is one in the number of instances. The share of an instance counts attempts that were sent, as grpc's transport sees them.
+
+| fault | what was done | criterion | measured | |
+|---|---|---|---|---|
+`, time.Now().UTC().Format("2006-01-02"), fleetServers, fleetCallers, fleetClients, workTime, workDeadline, fleetRate())
+	for _, r := range rows {
+		name := strings.TrimSpace(r.id + " " + r.variant)
+		what := r.what
+		for _, c := range r.checks {
+			verdict := "met"
+			if !c.ok {
+				verdict = "**not met**"
+			}
+			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", name, what, c.criterion, c.measured, verdict)
+			name, what = "", ""
+		}
+	}
+	fmt.Fprintf(&b, `
+## What every run records
+
+Each run keeps a table with a row for each tenth of a second: calls that succeeded and failed, attempts, goroutines and connections of the clients, and
+attempts to each instance (timeline.csv; go test -artifacts keeps it). In all:
+
+| fault | calls | lost | attempts per call | p50 | p99 | codes | goroutines of the clients | connections |
+|---|---|---|---|---|---|---|---|---|
+`)
+	for _, r := range rows {
+		fmt.Fprintf(&b, "| %s | %d | %d | %.3f | %.1f ms | %.1f ms | %s | %d, then %d | %d, then %d |\n", strings.TrimSpace(r.id+" "+r.variant), r.calls, r.lost, r.attempts,
+			milliseconds(r.p50), milliseconds(r.p99), r.codes, r.goroutines[0], r.goroutines[1], r.conns[0], r.conns[1])
+	}
+	b.WriteString(fleetNotes)
+	path := filepath.Join("..", "..", "docs", "faults.md")
+	if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("wrote %s", path)
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// fleetNotes say where a scenario is not what its name promises.
+const fleetNotes = `
+## How to read it
+
+- F01: an attempt that was sent while the instance was dying counts as in flight on it.
+- F16, F31: the trickle is a share of the fair share. A tenth of all calls on an instance that is ten times slower would put p99 where
+  those calls are, so both criteria can only hold together when it is read so. Loss and delay come from a proxy: the delay of a segment that is
+  sent again is the shortest that Linux waits, 200 ms, and holds up what follows it on that connection, as TCP does.
+- F17: the processes that retry and those that do not run beside one another in the same fleet.
+- F22: the proxy acknowledges what it swallows, so the kernel's TCP_USER_TIMEOUT cannot help and the keepalive alone has to find it.
+- F28: "SYN" are the connections that the clients try to make. Refused ones cost an instance nothing, because it is not there; those are shown too.
+- F33: an instance whose handlers hang has many calls in flight, so it hands most of what still comes to it back at once; such a call is
+  made elsewhere and is not counted as a trial.
+`

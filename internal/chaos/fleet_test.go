@@ -1,0 +1,110 @@
+//go:build linux
+
+package chaos_test
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+)
+
+// fleetGroup is what a scenario knows of those that run beside it.
+type fleetGroup struct {
+	etcd string
+	// started says that the scenario has its processes, and returns when all
+	// scenarios have: to start them takes so much CPU that nobody should judge
+	// what it sees meanwhile.
+	started func()
+}
+
+// TestFleet is what happens to calls when instances, or the way to them, fail.
+// Those that judge small times run first and few at once, the others side by
+// side as far as they fit on two cores.
+func TestFleet(t *testing.T) {
+	n := startEtcd(t, newHost())
+	type scenario struct {
+		name string
+		run  func(t *testing.T, g *fleetGroup)
+	}
+	blackHole := func(code codes.Code) func(*testing.T, *fleetGroup) {
+		return func(t *testing.T, g *fleetGroup) { testFleetBlackHole(t, g, code) }
+	}
+	herd := func(servers, killed, clients int, down time.Duration, variant string) func(*testing.T, *fleetGroup) {
+		return func(t *testing.T, g *fleetGroup) { testFleetHerd(t, g, servers, killed, clients, down, variant) }
+	}
+	sparse := func(precise bool, variant string) func(*testing.T, *fleetGroup) {
+		return func(t *testing.T, g *fleetGroup) { testFleetSparse(t, g, precise, variant) }
+	}
+	precise := []scenario{
+		{"F16-slow", testFleetSlow},
+		{"F01-killed", testFleetKilled},
+		{"F18-bad-requests", testFleetBadRequests},
+		{"F27-canceled", testFleetCanceled},
+		{"F31-jitter", testFleetJitter},
+		{"F34-foreign", testFleetForeign},
+	}
+	// A thousand clients take all of both cores for a second.
+	flock := 300
+	if *full {
+		flock = 1000
+	}
+	others := []scenario{
+		{"F03-crash-loop", testFleetCrashLoop},
+		{"F04-paused", testFleetPaused},
+		{"F17-unknown", blackHole(codes.Unknown)},
+		{"F17-internal", blackHole(codes.Internal)},
+		{"F17-unavailable", blackHole(codes.Unavailable)},
+		{"F30-scale", testFleetScale},
+		{"F33-deadlock", testFleetDeadlock},
+	}
+	crowds := []scenario{
+		{"F21-reset", testFleetReset},
+		{"F22-half-open", testFleetHalfOpen},
+		{"F28-herd", herd(2, 1, flock, pick(20*time.Second, 8*time.Second), "one instance, long gone")},
+		{"F35-sparse", sparse(false, "balancer adaptive")},
+	}
+	if *full {
+		crowds = append(crowds,
+			scenario{"F28-herd-at-once", herd(2, 1, 1000, 0, "one instance, back at once")},
+			scenario{"F28-herd-all", herd(fleetServers, fleetServers, 100, 20*time.Second, "all instances")},
+			scenario{"F35-sparse-precise", sparse(true, "balancer precise")})
+	}
+	for _, s := range []struct {
+		name      string
+		atOnce    int // at their full length
+		scenarios []scenario
+	}{
+		{"precise", 1, precise},
+		{"others", 4, others},
+		{"crowds", 1, crowds},
+	} {
+		slots, together := make(chan struct{}, s.atOnce), false
+		if !*full && !raced && len(s.scenarios) <= shortParallel {
+			slots, together = make(chan struct{}, len(s.scenarios)), true
+		}
+		var starting sync.WaitGroup
+		t.Run(s.name, func(t *testing.T) {
+			for _, s := range s.scenarios {
+				t.Run(s.name, func(t *testing.T) {
+					starting.Add(1) // before any of them goes on
+					t.Parallel()
+					slots <- struct{}{}
+					defer func() { <-slots }()
+					done := sync.OnceFunc(starting.Done)
+					defer done() // in case it never got so far
+					s.run(t, &fleetGroup{etcd: n.endpoint(), started: func() {
+						done()
+						if together {
+							starting.Wait()
+						}
+					}})
+				})
+			}
+		})
+	}
+	if *write {
+		writeFaults(t)
+	}
+}
