@@ -1,8 +1,9 @@
 // Package client calls a service by its name: discovery, balancing, deadline,
-// retry and breaker behind a plain *grpc.ClientConn or *http.Client.
+// retry and breaker behind a plain *grpc.ClientConn or *http.Client, or behind a
+// [NetRPC] for services that still speak net/rpc.
 //
 // The chain is folded once for each service and is the same for unary calls,
-// streams and HTTP requests:
+// streams, HTTP requests and net/rpc calls:
 //
 //	call ─> [outer] ─> deadline ─> retry ─┬─> breaker ─> pick ─> transport ─> instance
 //	        tracing    a total    at most │   (service,  (balancer, not the

@@ -15,7 +15,7 @@ type Event interface{ event() }
 type ViewChanged struct {
 	// Service is the name of the service.
 	Service string
-	// Protocol is "grpc" or "http": whose endpoints are meant.
+	// Protocol is "grpc", "http" or "netrpc": whose endpoints are meant.
 	Protocol string
 	// First is set for the first list that is known.
 	First bool

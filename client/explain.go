@@ -40,7 +40,7 @@ func (s *service) explain(now time.Time) ServiceExplained {
 		RetryTokens:    s.budget.Tokens(now),
 		RetryTokensMax: retry.BudgetMax,
 	}
-	for _, d := range []*directory{s.grpc, s.http} {
+	for _, d := range []*directory{s.grpc, s.http, s.netrpc} {
 		f := &fleetExplained{policy: s.policyName(), list: d.detector.State(now)}
 		f.explain(now, d, snapshot)
 		if len(f.instances) == 0 {

@@ -56,7 +56,7 @@ const (
 
 // InstanceExplained is what a client knows of one instance.
 type InstanceExplained struct {
-	// ID is the instance's ID, Protocol is grpc or http, Addr where it is called.
+	// ID is the instance's ID, Protocol is grpc, http or netrpc, Addr where it is called.
 	ID       string `json:"id"`
 	Protocol string `json:"protocol"`
 	Addr     string `json:"addr"`
@@ -153,7 +153,7 @@ type EjectionExplained struct {
 
 // ProtocolExplained is the fleet over one protocol.
 type ProtocolExplained struct {
-	// Protocol is grpc or http.
+	// Protocol is grpc, http or netrpc.
 	Protocol string `json:"protocol"`
 	// Instances is how many are in the list, Ejected how many of them are
 	// ejected. Panic says that so many are ejected that nobody is kept out.

@@ -70,7 +70,8 @@ type link struct {
 	sc     balancer.SubConn
 	addr   string
 	state  connectivity.State
-	failed bool // it could not be connected to, and was not since
+	failed bool      // it could not be connected to, and was not since
+	next   time.Time // the attempt after it failed, once it was put off
 	// health is READY for SERVING, CONNECTING while it is not known,
 	// TRANSIENT_FAILURE for anything else.
 	health connectivity.State
@@ -158,7 +159,7 @@ func (p *petiole) linkChanged(l *link, s balancer.SubConnState) {
 		delete(p.links, l.addr)
 	}
 	if s.ConnectivityState == connectivity.Ready {
-		l.failed = false
+		l.failed, l.next = false, time.Time{}
 	}
 	v, err := p.view, l.err
 	p.mu.Unlock()

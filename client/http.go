@@ -7,12 +7,8 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
-
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"plinth.internal/internal/backoff"
 	"plinth.internal/middleware/load"
@@ -83,46 +79,6 @@ func (t failingTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, t.err
 }
 
-// httpView is the list of instances for HTTP, watched from the first request on.
-type httpView struct {
-	start   sync.Once
-	known   chan struct{} // closed at the first view, good or not
-	current atomic.Pointer[view]
-}
-
-// httpNodes returns the current list, waiting for the first one.
-func (s *service) httpNodes(ctx context.Context) (*view, error) {
-	if s.client.ctx.Err() != nil {
-		return nil, s.closed()
-	}
-	h := &s.httpView
-	v := h.current.Load()
-	if v == nil {
-		h.start.Do(func() {
-			var once sync.Once
-			apply := func(v *view) {
-				h.current.Store(v)
-				once.Do(func() { close(h.known) })
-			}
-			if !s.client.watch(func(ctx context.Context) { s.watch(ctx, s.http, apply) }) {
-				apply(&view{service: s, err: s.closed()})
-			}
-		})
-		select {
-		case <-h.known:
-			v = h.current.Load()
-		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for the first list of the instances of %q: %w", s.name, context.Cause(ctx))
-		case <-s.client.ctx.Done():
-			return nil, s.closed()
-		}
-	}
-	if len(v.nodes) == 0 {
-		return nil, status.Error(codes.Unavailable, v.err.Error())
-	}
-	return v, nil
-}
-
 func (s *service) closed() error { return fmt.Errorf("call service %q: %w", s.name, ErrClosed) }
 
 // httpBase sends one attempt to an instance that it picks.
@@ -131,7 +87,7 @@ type httpBase struct{ service *service }
 func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 	s := b.service
 	a := attemptOf(r.Context())
-	v, err := s.httpNodes(r.Context())
+	v, err := s.following(r.Context(), &s.httpView, s.http, s.httpView.apply)
 	if err != nil {
 		if r.Body != nil {
 			_ = r.Body.Close()

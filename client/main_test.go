@@ -269,11 +269,16 @@ func connected(t *testing.T, conn *grpc.ClientConn, n int) {
 // eventually polls until the condition holds.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	within(t, 10*time.Second, what, condition)
+}
+
+func within(t *testing.T, d time.Duration, what string, condition func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
 	for !condition() {
 		if !pause(ctx, 2*time.Millisecond) {
-			t.Fatalf("after 10 s it is still not so that %s", what)
+			t.Fatalf("after %v it is still not so that %s", d, what)
 		}
 	}
 }

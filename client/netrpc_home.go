@@ -3,15 +3,10 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 // errDelisted is the error of an attempt whose instance left the list between
@@ -21,11 +16,9 @@ var errDelisted = errors.New("it has just left the list of instances")
 // netRPCHome is the list of instances for net/rpc, watched from the first call
 // on, and the connections to them.
 type netRPCHome struct {
-	service *service
+	listView
 
-	start   sync.Once
-	known   chan struct{} // closed at the first view, good or not
-	current atomic.Pointer[view]
+	service *service
 
 	mu     sync.RWMutex
 	closed bool
@@ -37,30 +30,7 @@ type netRPCKey struct{ addr, path string }
 
 // nodes returns the current list, waiting for the first one.
 func (h *netRPCHome) nodes(ctx context.Context) (*view, error) {
-	s := h.service
-	if s.client.ctx.Err() != nil {
-		return nil, s.closed()
-	}
-	v := h.current.Load()
-	if v == nil {
-		h.start.Do(func() {
-			if !s.client.watch(func(ctx context.Context) { s.watch(ctx, s.netrpc, h.apply) }) {
-				h.apply(&view{service: s, err: s.closed()})
-			}
-		})
-		select {
-		case <-h.known:
-			v = h.current.Load()
-		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for the first list of the instances of %q: %w", s.name, ctx.Err())
-		case <-s.client.ctx.Done():
-			return nil, s.closed()
-		}
-	}
-	if len(v.nodes) == 0 {
-		return nil, status.Error(codes.Unavailable, v.err.Error())
-	}
-	return v, nil
+	return h.service.following(ctx, &h.listView, h.service.netrpc, h.apply)
 }
 
 // apply takes a view into use, from one goroutine. Connections to instances

@@ -35,7 +35,7 @@ func WithSettings(f func(service, method string) Settings) Option {
 	return func(o *options) { o.settings = f }
 }
 
-// WithDialer sets how connections are made, for gRPC and HTTP; the default is
+// WithDialer sets how connections are made, for every transport; the default is
 // TCP. The address is the endpoint as the registry gives it.
 func WithDialer(dial func(ctx context.Context, addr string) (net.Conn, error)) Option {
 	return func(o *options) { o.dial = dial }

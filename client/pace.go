@@ -7,9 +7,11 @@ import (
 	"google.golang.org/grpc/balancer"
 )
 
-// reconnectSpread is how far the attempts to reach an instance again are spread
-// that could not be reached before. A thousand clients of an instance that comes
-// back then make 140 connections a second, not a thousand at once.
+// reconnectSpread is how long after a failed attempt to reach an instance the next
+// one is made. The first interval is a random part of it, and so each client keeps
+// a moment of its own: a thousand clients make 140 attempts a second, while the
+// instance is down as when it is back. Random intervals throughout would have half
+// that mean, and twice as many attempts.
 const reconnectSpread = 7 * time.Second
 
 // paced is the connection to one instance as the child sees it that holds it. It
@@ -33,12 +35,26 @@ func (c *paced) Connect() {
 		return
 	}
 	if p.waiting[c] == nil {
-		p.waiting[c] = time.AfterFunc(rand.N(reconnectSpread), func() {
+		p.waiting[c] = time.AfterFunc(c.link.wait(time.Now()), func() {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			p.goLocked(c)
 		})
 	}
+}
+
+// wait gives how long the next attempt to reach a failed instance has to wait, and
+// counts it as made.
+func (l *link) wait(now time.Time) time.Duration {
+	if l.next.IsZero() {
+		l.next = now.Add(rand.N(reconnectSpread))
+	} else {
+		l.next = l.next.Add(reconnectSpread)
+	}
+	if late := now.Sub(l.next); late > 0 { // attempts were made for other reasons
+		l.next = l.next.Add(late.Truncate(reconnectSpread) + reconnectSpread)
+	}
+	return l.next.Sub(now)
 }
 
 // Shutdown is called by the child, when the instance has left the list.

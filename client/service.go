@@ -29,7 +29,7 @@ type service struct {
 
 	methods    methodTable
 	shared     fuse // of all methods that have no breaker of their own
-	httpView   httpView
+	httpView   listView
 	netrpcHome netRPCHome
 	outage     atomic.Pointer[outage] // nil while the registry's own list is in use and current
 	ejection   atomic.Pointer[outlier.Config]
@@ -53,7 +53,7 @@ func newService(c *Client, name string) *service {
 	s.grpc, s.http = newDirectory(s, "grpc"), newDirectory(s, "http")
 	s.httpView.known = make(chan struct{})
 	s.netrpc = newDirectory(s, protocolNetRPC)
-	s.netrpcHome = netRPCHome{service: s, known: make(chan struct{}), links: map[netRPCKey]*netRPCLink{}}
+	s.netrpcHome = netRPCHome{service: s, listView: listView{known: make(chan struct{})}, links: map[netRPCKey]*netRPCLink{}}
 	return s
 }
 

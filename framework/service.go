@@ -47,6 +47,13 @@ func (s *Service) HTTPClient(name string, opts ...client.HTTPOption) *http.Clien
 	return s.app.client.HTTP(name, opts...)
 }
 
+// NetRPC returns a client for another service's net/rpc side, with the same stack
+// behind it as [Service.Client], for services that have not moved to gRPC yet.
+// The options concern this client only.
+func (s *Service) NetRPC(name string, opts ...client.NetRPCOption) (*client.NetRPC, error) {
+	return s.app.client.NetRPC(name, opts...)
+}
+
 // Check adds a check to /health: critical, every 5 s with a timeout of 2 s,
 // unless options say otherwise. The service is ready once every critical check
 // has passed, and is not while one fails.

@@ -13,7 +13,7 @@ const (
 	choices = 10
 
 	// loadTau is how fast a reported in-flight count loses its meaning.
-	loadTau = time.Second
+	loadTau = 2 * time.Second
 	// latencyTau is the same for a latency, which a server keeps for longer.
 	latencyTau = 6 * time.Second
 	// latencyMax times the fleet's mean is as slow as a server is taken for. One

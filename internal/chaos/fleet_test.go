@@ -67,7 +67,7 @@ func TestFleet(t *testing.T) {
 	}
 	if *full {
 		crowds = append(crowds,
-			scenario{"F28-herd-at-once", herd(2, 1, 1000, 0, "one instance, back at once")},
+			scenario{"F28-herd-at-once", herd(2, 1, 1000, 500*time.Millisecond, "one instance, soon back")},
 			scenario{"F28-herd-all", herd(fleetServers, fleetServers, 100, 20*time.Second, "all instances")},
 			scenario{"F35-sparse-precise", sparse(true, "balancer precise")})
 	}

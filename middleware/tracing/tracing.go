@@ -53,14 +53,20 @@ func finish(span oteltrace.Span, call *middleware.Call, err error) {
 	}
 	code := middleware.Code(err)
 	attrs := make([]attribute.KeyValue, 0, 8)
-	if call.Kind.HTTP() {
+	switch {
+	case call.Kind.HTTP():
 		if call.Kind.Server() {
 			attrs = append(attrs, attribute.String("http.route", call.Method))
 		} else {
 			attrs = append(attrs, attribute.String("http.request.method", call.Method))
 		}
 		attrs = append(attrs, attribute.Int("http.response.status_code", middleware.HTTPStatusOf(err)))
-	} else {
+	case call.Kind == middleware.ClientNetRPC:
+		attrs = append(attrs,
+			attribute.String("rpc.system", "net_rpc"),
+			attribute.String("rpc.service", call.Service),
+			attribute.String("rpc.method", call.Method))
+	default:
 		attrs = append(attrs,
 			attribute.String("rpc.system", "grpc"),
 			attribute.String("rpc.service", call.Service),
