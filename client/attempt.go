@@ -21,16 +21,20 @@ type attempt struct {
 
 	service *service
 	policy  balancer.Policy
+	route   routed               // the zero value for a service without rules
+	named   string               // the policy's name, for those of a rule's instances
 	key     string               // for a consistent hash
 	stream  bool                 // lasts as long as its user likes
 	tried   []*balancer.Endpoint // failed before in this call
+	pinger  pinger               // nil over gRPC
 	asked   bool                 // somebody was asked for his load before the pick
 
 	// Between begin and end, which never overlap.
 	begun  time.Time
 	use    balancer.Call
 	ticket outlier.Ticket
-	told   bool // report is set
+	first  time.Time // when the head of an HTTP response came, zero = it has not
+	told   bool      // report is set
 	report load.Report
 
 	// Written by the pick and by the end of the transport's attempt, which for
@@ -38,6 +42,9 @@ type attempt struct {
 	node    atomic.Pointer[node] // picked last, nil = nobody was picked
 	sent    atomic.Bool          // something may have reached it
 	bounced atomic.Bool          // the instance handed it back, being too busy
+
+	// remote is where a balancer that is not ours has sent it; see placement.
+	remote atomic.Pointer[string]
 }
 
 type attemptKey struct{}
@@ -67,6 +74,9 @@ func (a *attempt) choose(n *node) {
 	a.sent.Store(true)
 }
 
+// placed tells whether anybody was picked for the attempt.
+func (a *attempt) placed() bool { return a.node.Load() != nil || a.remote.Load() != nil }
+
 // begin counts the attempt in at the node that was chosen.
 func (a *attempt) begin(now time.Time, n *node) {
 	a.begun = now
@@ -78,6 +88,13 @@ func (a *attempt) begin(now time.Time, n *node) {
 	}
 }
 
+// answer notes that the head of an HTTP response is there. How long the caller
+// takes for the body is its own affair.
+func (a *attempt) answer(n *node) {
+	a.first = time.Now()
+	n.endpoint.Answer(a.first, &a.use)
+}
+
 // end takes the attempt out of the count and lets the node answer for how it
 // ended.
 func (a *attempt) end(n *node, err error) {
@@ -85,12 +102,15 @@ func (a *attempt) end(n *node, err error) {
 	c := classify(err)
 	if a.bounced.Load() || err != nil && a.hopeless(n, now, err) {
 		c.balancer, c.outlier = balancer.Ignored, outlier.Ignored
+	} else if a.pinger != nil && err != nil && a.sent.Load() && middleware.Code(err) == codes.DeadlineExceeded {
+		n.doubt(a.pinger)
 	}
 	n.endpoint.End(now, &a.use, c.balancer)
 	if a.told { // it does not count the attempt that it came with
 		n.report(now, a.report)
 	}
 	n.judge(now, n.record.End(now, a.ticket, c.outlier))
+	n.pool.settle()
 }
 
 // forget takes the attempt out of the count without judging anybody: nothing

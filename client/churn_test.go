@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"plinth.internal/client"
+	"plinth.internal/client/balancer"
+	"plinth.internal/client/subset"
 	"plinth.internal/registry"
 )
 
@@ -40,7 +42,10 @@ func TestChurn(t *testing.T) {
 	var mu sync.Mutex
 	dials := map[string]int{}
 	open := 0
-	w := newWorld(t, client.WithDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+	everybody := client.WithSettings(func(string, string) client.Settings {
+		return client.Settings{Balancer: balancer.NameRoundRobin, Subset: subset.Config{Size: -1}}
+	})
+	w := newWorld(t, everybody, client.WithDialer(func(ctx context.Context, addr string) (net.Conn, error) {
 		conn, err := lis.DialContext(ctx)
 		if err != nil {
 			return nil, err

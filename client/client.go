@@ -23,14 +23,14 @@ var ErrClosed = errors.New("the client is closed")
 // Client makes connections to services. Use [New].
 type Client struct {
 	// Set at construction, never changed.
-	registry  *registry.Registry
-	options   options
-	transport *http.Transport
-	ctx       context.Context // ends with Close: the life of everything below
-	cancel    context.CancelFunc
+	registry *registry.Registry
+	options  options
+	ctx      context.Context // ends with Close: the life of everything below
+	cancel   context.CancelFunc
 
 	wg     sync.WaitGroup // the watches of services
 	recent recentEvents   // for Explain
+	tls    tlsKeeper
 
 	mu       sync.Mutex
 	closed   bool
@@ -51,7 +51,6 @@ func New(reg *registry.Registry, opts ...Option) (*Client, error) {
 	c := &Client{registry: reg, options: o, services: map[string]*service{}}
 	c.options.events = c.recent.before(o.events)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.transport = newTransport(o.dial)
 	return c, nil
 }
 
@@ -64,7 +63,8 @@ func New(reg *registry.Registry, opts ...Option) (*Client, error) {
 // one with the same retry budget, breakers and records of instances. The client
 // closes them all; a connection without options must not be closed by its users.
 //
-// It is an error if the name is not a service name, or if the client is closed.
+// It is an error if the name is not a service name, if the client is closed, or
+// if nothing in the process resolves the target that [WithTargets] gives.
 func (c *Client) Conn(service string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -75,7 +75,11 @@ func (c *Client) Conn(service string, opts ...grpc.DialOption) (*grpc.ClientConn
 	if len(opts) == 0 && s.conn != nil {
 		return s.conn, nil
 	}
-	conn, err := grpc.NewClient(scheme+":///"+service, append(s.dialOptions(), opts...)...)
+	target, own, err := s.destination()
+	if err != nil {
+		return nil, fmt.Errorf("connect to service %q: %w", service, err)
+	}
+	conn, err := grpc.NewClient(target, append(own, opts...)...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to service %q: %w", service, err)
 	}
@@ -139,7 +143,9 @@ func (c *Client) Close() error {
 		}
 	}
 	c.wg.Wait()
-	c.transport.CloseIdleConnections()
+	for _, s := range services {
+		s.httpView.current.Load().release(nil)
+	}
 	return errors.Join(errs...)
 }
 

@@ -27,6 +27,7 @@ func TestNewRefusesNil(t *testing.T) {
 	defer func() { _ = reg.Close() }()
 	for name, opt := range map[string]client.Option{
 		"settings": client.WithSettings(nil), "dialer": client.WithDialer(nil), "events": client.WithEvents(nil),
+		"targets": client.WithTargets(nil), "credentials": client.WithTargetCredentials(nil),
 	} {
 		if _, err := client.New(reg, opt); err == nil {
 			t.Errorf("nil %s were taken", name)

@@ -143,6 +143,60 @@ type InstanceReturned struct {
 	Instance, Addr string
 }
 
+// RouteFellBack says that no instance was left for an attempt of a call by a
+// rule's choice; or that none was left for an ordinary call but those that rules
+// reserve. It is told for each such attempt.
+type RouteFellBack struct {
+	// Service and Protocol are as in [ViewChanged].
+	Service, Protocol string
+	// Route is the name of the rule, [route.Ordinary] for calls that match none.
+	Route string
+	// Wanted says which instances were looked for.
+	Wanted string
+	// Reason is why there was none.
+	Reason RouteReason
+	// Failed is set where the attempt failed for it; else another instance
+	// takes it.
+	Failed bool
+	// First is set for the first one since there was somebody.
+	First bool
+}
+
+// RouteReason is why no instance was left for a call.
+type RouteReason string
+
+const (
+	// RouteNobody means that no instance in the list is what was looked for.
+	RouteNobody RouteReason = "nobody"
+	// RouteUncallable means that those that are cannot be called: they are not
+	// connected, not healthy, ejected, or drain.
+	RouteUncallable RouteReason = "uncallable"
+	// RouteTried means that those that can be called have failed in this call.
+	RouteTried RouteReason = "tried"
+)
+
+// TLSReloaded says that changed files for TLS are in use for new connections.
+type TLSReloaded struct {
+	// Services are those that the files are for.
+	Services []string
+	// Files are their names, separated by commas.
+	Files string
+	// NotAfter is when the certificate expires, zero for none.
+	NotAfter time.Time
+}
+
+// TLSRejected says that changed files for TLS are not good. What they held before
+// stays in use; without any such there are no connections.
+type TLSRejected struct {
+	// Services and Files are as in [TLSReloaded].
+	Services []string
+	Files    string
+	// Err says which file, and what is wrong.
+	Err error
+}
+
+func (TLSReloaded) event()      {}
+func (TLSRejected) event()      {}
 func (ViewChanged) event()      {}
 func (ViewFailed) event()       {}
 func (LastResort) event()       {}
@@ -153,3 +207,4 @@ func (CallBounced) event()      {}
 func (CallHedged) event()       {}
 func (InstanceEjected) event()  {}
 func (InstanceReturned) event() {}
+func (RouteFellBack) event()    {}

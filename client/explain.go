@@ -33,6 +33,7 @@ func (s *service) explain(now time.Time) ServiceExplained {
 	snapshot, known := s.client.registry.Current(s.name)
 	e := ServiceExplained{
 		Service:        s.name,
+		Target:         s.target,
 		Registry:       s.explainList(now, snapshot),
 		Instances:      []InstanceExplained{},
 		Protocols:      []ProtocolExplained{},
@@ -41,7 +42,7 @@ func (s *service) explain(now time.Time) ServiceExplained {
 		RetryTokensMax: retry.BudgetMax,
 	}
 	for _, d := range []*directory{s.grpc, s.http, s.netrpc} {
-		f := &fleetExplained{policy: s.policyName(), list: d.detector.State(now)}
+		f := &fleetExplained{policy: s.policyName(), list: d.detector.State(now), routes: s.settings("").Routes}
 		f.explain(now, d, snapshot)
 		if len(f.instances) == 0 {
 			continue // nobody has called over it

@@ -15,16 +15,16 @@ const (
 	healthServing        = "serving"
 	healthAsked          = "asked"
 	healthNotServing     = "not_serving"
+	healthSilent         = "silent"
 )
 
 // connection tells how an address can be reached.
 func (d *directory) connection(now time.Time, addr string) ConnectionExplained {
 	switch d.protocol {
 	case "http":
-		return d.service.httpConnection(now, addr)
-	case "grpc":
-	default:
-		return ConnectionExplained{}
+		return d.service.httpView.connection(now, addr)
+	case protocolNetRPC:
+		return d.service.netrpcHome.connection(now, addr)
 	}
 	// A service has one connection for all its callers, and others where
 	// somebody gave options: the best is what matters.
@@ -78,13 +78,17 @@ func (p *petiole) explain(addr string) ConnectionExplained {
 	return c
 }
 
-func (s *service) httpConnection(now time.Time, addr string) ConnectionExplained {
-	v := s.httpView.current.Load()
+// connection tells of an address to which connections are made for calls.
+func (l *listView) connection(now time.Time, addr string) ConnectionExplained {
+	v := l.current.Load()
 	if v == nil || v.byAddr[addr] == nil {
 		return ConnectionExplained{}
 	}
 	r := v.byAddr[addr].rest
 	c := ConnectionExplained{State: connectionReady, Failures: r.failures.Load()}
+	if r.silent.Load() {
+		c.Health = healthSilent
+	}
 	if c.Failures > 0 {
 		c.State = connectionFailed
 		c.RetryS = max(seconds(time.Duration(r.until.Load())-now.Sub(r.made)), 0)
@@ -116,7 +120,7 @@ func (c *ConnectionExplained) rank() int {
 func (c *ConnectionExplained) unusable() bool {
 	switch c.State {
 	case connectionReady:
-		return c.Health == healthAsked || c.Health == healthNotServing
+		return c.Health == healthAsked || c.Health == healthNotServing || c.Health == healthSilent
 	case "":
 		return false
 	}

@@ -11,6 +11,9 @@ type ServiceExplained struct {
 	Service string `json:"service"`
 	// Why says in a sentence who takes the calls, and what keeps them back.
 	Why string `json:"why"`
+	// Target is where gRPC calls go in place of the registry's instances, with
+	// an instance picked by somebody else; "" if they do not.
+	Target string `json:"target,omitempty"`
 	// Registry is where the list of instances comes from.
 	Registry ListExplained `json:"registry"`
 	// Instances are sorted by protocol and ID. One that is called over two
@@ -52,6 +55,7 @@ const (
 	StateUp          = "up"
 	StateDraining    = "draining"
 	StateQuarantined = "quarantined"
+	StateOutside     = "outside"
 )
 
 // InstanceExplained is what a client knows of one instance.
@@ -68,7 +72,8 @@ type InstanceExplained struct {
 	Version string `json:"version,omitempty"`
 	Weight  int64  `json:"weight"`
 	// State is what the registry says: up, draining, or quarantined for one
-	// that it has lost without a word. LostAt is since when it is lost, which
+	// that it has lost without a word; or outside for one that is not in this
+	// client's subset, of which therefore no more is known. LostAt is since when it is lost, which
 	// one that is draining may be as well.
 	State  string    `json:"state"`
 	LostAt time.Time `json:"lost_at,omitzero"`
@@ -90,27 +95,31 @@ type InstanceExplained struct {
 	Cost CostExplained `json:"cost"`
 	// Ejection is nil for an instance that has not been ejected lately.
 	Ejection *EjectionExplained `json:"ejection,omitempty"`
+	// Routes are the names of the rules that reserve the instance for their calls.
+	Routes []string `json:"routes,omitempty"`
 }
 
 // ConnectionExplained is the way to an instance.
 type ConnectionExplained struct {
 	// State is connecting, ready, idle or failed for gRPC, where the best of the
-	// client's connections counts; for HTTP, which connects when there is a
-	// request, ready or failed. "" while it is not known.
+	// client's connections counts; for HTTP and net/rpc, which connect when there
+	// is a call, ready or failed. "" while it is not known.
 	State string `json:"state"`
 	// Health is what the instance says of itself over gRPC: serving, asked
-	// while there is no answer, not_serving; "" where it is not asked.
+	// while there is no answer, not_serving; "" where it is not asked. Over HTTP
+	// and net/rpc it is silent from a call that timed out until an answered ping.
 	Health string `json:"health,omitempty"`
 	// Error is why it cannot be called.
 	Error string `json:"error,omitempty"`
 	// Failures is how many connections in a row failed, and RetryS in how many
-	// seconds the next one may be made; HTTP only.
+	// seconds the next one may be made; HTTP and net/rpc only.
 	Failures int64   `json:"failures,omitempty"`
 	RetryS   float64 `json:"retry_s,omitempty"`
 }
 
 // CostExplained is the cost of a call to an instance: latency, times load and
-// one, times a penalty for failures, over the weight.
+// one, times a penalty for failures, times a factor for another zone, over the
+// weight.
 type CostExplained struct {
 	// Seconds is the cost; Relative is it as a multiple of the median of the
 	// instances that can be called, 0 if there is nobody to compare with.
@@ -126,6 +135,9 @@ type CostExplained struct {
 	// FailureShare is the share of its calls that fail beyond what is the case
 	// everywhere.
 	FailureShare float64 `json:"failure_share"`
+	// ZoneFactor is what the cost is multiplied by for the instance's zone: 1 for
+	// the client's own, and where zones are not known.
+	ZoneFactor float64 `json:"zone_factor"`
 	// Reporting says whether the instance reports its load, ReportAgeS how old
 	// the last report is.
 	Reporting  bool    `json:"reporting"`
@@ -170,6 +182,9 @@ type ProtocolExplained struct {
 	// BounceLimit is the load from which an instance is asked to hand a first
 	// attempt back; 0 where none reports its load.
 	BounceLimit int64 `json:"bounce_limit"`
+	// Routes are the service's routing rules, and the calls that match none; empty
+	// without rules.
+	Routes []RouteExplained `json:"routes,omitempty"`
 }
 
 // BreakerExplained is the reading of a breaker.
@@ -216,8 +231,8 @@ type SettingsExplained struct {
 type EventExplained struct {
 	// At is when it was told.
 	At time.Time `json:"at"`
-	// Kind is rejected, retried, gave_up, hedged, bounced, ejected, returned or
-	// last_resort.
+	// Kind is rejected, retried, gave_up, hedged, bounced, ejected, returned,
+	// last_resort or fell_back.
 	Kind string `json:"kind"`
 	// Method is the method's own name, Instance the ID; "" where none is meant.
 	Method   string `json:"method,omitempty"`

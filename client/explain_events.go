@@ -22,12 +22,13 @@ const (
 	kindEjected
 	kindReturned
 	kindLastResort
+	kindFellBack
 	kinds
 )
 
 // kindNames are the kinds as they are shown.
 func kindNames() [kinds]string {
-	return [kinds]string{"rejected", "retried", "gave_up", "hedged", "bounced", "ejected", "returned", "last_resort"}
+	return [kinds]string{"rejected", "retried", "gave_up", "hedged", "bounced", "ejected", "returned", "last_resort", "fell_back"}
 }
 
 // recentEvents remembers the last events of each service, in memory that does
@@ -123,6 +124,8 @@ func explainEvent(e Event) (service string, kind int, kept EventExplained) {
 		return e.Service, kindReturned, EventExplained{Instance: e.Instance, Reason: "trial"}
 	case LastResort:
 		return e.Service, kindLastResort, EventExplained{Reason: "nobody healthy", Detail: fmt.Sprintf("%d can be called so", e.Instances)}
+	case RouteFellBack:
+		return e.Service, kindFellBack, EventExplained{Reason: string(e.Reason), Detail: e.detail()}
 	}
 	return "", 0, EventExplained{}
 }

@@ -6,6 +6,7 @@ import (
 
 	"plinth.internal/client/balancer"
 	"plinth.internal/client/outlier"
+	"plinth.internal/client/route"
 	"plinth.internal/registry"
 )
 
@@ -14,16 +15,19 @@ import (
 type fleetExplained struct {
 	policy    string
 	list      outlier.Summary
+	routes    *route.Table
 	instances []InstanceExplained
 	middle    CostExplained // the median of each term of those that can be called
 	compared  int           // how many those are
 	wanting   int           // how many want calls and, as far as known, can be reached
 	up        int           // how many want calls
+	narrowed  *narrowed     // nil where the client knows all instances
 }
 
 // explain reads the records of the snapshot's instances. It finds them by their
 // addresses, so that it needs no view, which belong to the transports.
 func (f *fleetExplained) explain(now time.Time, d *directory, snapshot registry.Snapshot) {
+	f.narrowed = d.narrowed.Load()
 	chosen := map[string]*registry.Instance{}
 	for i := range snapshot.Instances {
 		inst := &snapshot.Instances[i]
@@ -35,6 +39,10 @@ func (f *fleetExplained) explain(now time.Time, d *directory, snapshot registry.
 	for i := range snapshot.Instances { // which are sorted by ID
 		inst := &snapshot.Instances[i]
 		addr := inst.Endpoints[d.protocol]
+		if chosen[addr] == inst && f.narrowed != nil && f.narrowed.outside[addr] {
+			f.instances = append(f.instances, explainOutside(d.protocol, inst, snapshot))
+			continue
+		}
 		endpoint, record := d.set.Endpoint(addr), d.detector.Record(addr)
 		if chosen[addr] != inst || endpoint == nil || record == nil {
 			continue // it has only just come
@@ -42,6 +50,7 @@ func (f *fleetExplained) explain(now time.Time, d *directory, snapshot registry.
 		e := explainInstance(now, inst, endpoint, f.list, record.State(now))
 		e.Protocol, e.Addr, e.State = d.protocol, addr, StateUp
 		e.Connection = d.connection(now, addr)
+		e.Routes = f.routesOf(inst)
 		if since, ok := snapshot.Quarantined[inst.ID]; ok {
 			e.State, e.LostAt = StateQuarantined, since
 		}
@@ -65,7 +74,7 @@ func explainInstance(now time.Time, inst *registry.Instance, endpoint *balancer.
 		Calls: state.Calls, Failures: state.Failures, Run: state.Run, InFlight: stats.InFlight, Warm: stats.Warm,
 		Cost: CostExplained{
 			Seconds: stats.Cost, LatencyMS: millis(stats.Expected), OldestMS: millis(stats.Oldest), Load: stats.Load,
-			FailureShare: stats.FailureShare, Reporting: stats.Reporting, ReportAgeS: seconds(stats.Age),
+			FailureShare: stats.FailureShare, ZoneFactor: stats.Zone, Reporting: stats.Reporting, ReportAgeS: seconds(stats.Age),
 		},
 		Ejection: explainEjection(now, state, list),
 	}
@@ -78,7 +87,7 @@ func (f *fleetExplained) compare() {
 	for i := range f.instances {
 		e := &f.instances[i]
 		calls += e.Calls
-		if e.State == StateDraining || e.Connection.unusable() {
+		if e.State == StateOutside || e.State == StateDraining || e.Connection.unusable() {
 			continue
 		}
 		f.wanting++
@@ -118,6 +127,6 @@ func (f *fleetExplained) protocol(d *directory) ProtocolExplained {
 	return ProtocolExplained{
 		Protocol: d.protocol, Instances: f.list.Total, Ejected: f.list.Ejected, Panic: f.list.Panic,
 		LatencyMS: millis(fleet.Latency), Load: fleet.Load, FailureShare: fleet.Failures,
-		InFlight: fleet.InFlight, BounceLimit: fleet.Bound,
+		InFlight: fleet.InFlight, BounceLimit: fleet.Bound, Routes: f.explainRoutes(d),
 	}
 }

@@ -19,6 +19,8 @@ const dear = 2
 func (f *fleetExplained) why(now time.Time, e *InstanceExplained) string {
 	var text string
 	switch {
+	case e.State == StateOutside:
+		text = fmt.Sprintf("not called: not in this client's subset, which is %d of the %d instances", f.narrowed.kept, f.narrowed.of)
 	case e.State == StateDraining && f.spared(e.Protocol):
 		text = "not called: it is draining, which it or an operator wants, and others can be called"
 	case e.Connection.unusable():
@@ -34,10 +36,10 @@ func (f *fleetExplained) why(now time.Time, e *InstanceExplained) string {
 	default:
 		text = f.well(e)
 	}
-	if !e.LostAt.IsZero() {
+	if !e.LostAt.IsZero() && e.State != StateOutside {
 		text += fmt.Sprintf("; quarantined: the registry lost it %s ago without a word, and it is called for as long as it answers", short(now.Sub(e.LostAt)))
 	}
-	return text
+	return text + e.reserved()
 }
 
 // spared tells whether those that drain get no calls. Over gRPC that takes
@@ -59,6 +61,8 @@ func (f *fleetExplained) unreachable(c *ConnectionExplained) string {
 		return "not called: it says that it is not serving (" + c.Error + ")"
 	case c.Health == healthAsked:
 		return "not called yet: it is connected, and has not answered its health check"
+	case c.Health == healthSilent:
+		return "not called while others can be: a call to it timed out, and it has not answered a ping since"
 	case c.State == connectionFailed && c.Failures > 0:
 		return fmt.Sprintf("not called while others can be: %d connections in a row failed, the next one may be tried %s", c.Failures, in(c.RetryS))
 	case c.State == connectionFailed && c.Error != "":
@@ -108,7 +112,8 @@ func (f *fleetExplained) dearer(e *InstanceExplained) string {
 	sick := 1 + balancer.FailureWeight*c.FailureShare
 	light := balancer.DefaultWeight / float64(max(e.Weight, 1))
 	text := fmt.Sprintf("others are preferred: a call to it costs %.1f times the median, ", c.Relative)
-	switch max(slow, busy, sick, light) {
+	far := c.ZoneFactor
+	switch max(slow, busy, sick, light, far) {
 	case sick:
 		return text + fmt.Sprintf("as %.0f %% more of its calls fail than of the others'", 100*c.FailureShare)
 	case slow:
@@ -119,12 +124,18 @@ func (f *fleetExplained) dearer(e *InstanceExplained) string {
 	case busy:
 		return text + fmt.Sprintf("as it has %.1f calls in flight where others have %.1f", c.Load, m.Load)
 	}
-	return text + fmt.Sprintf("as its weight is %d", e.Weight)
+	if light >= far {
+		return text + fmt.Sprintf("as its weight is %d", e.Weight)
+	}
+	return text + "as it is in zone " + e.Zone
 }
 
 func (f *fleetExplained) well(e *InstanceExplained) string {
 	if e.Calls == 0 && e.Connection.State == "" {
 		return "had no call in the last ten seconds: nothing is known against it, nor whether it can be reached"
+	}
+	if far := e.Cost.ZoneFactor; far > 1 && e.Calls == 0 && f.byCost() {
+		return fmt.Sprintf("can be called: it had no call in the last ten seconds, as it is in zone %s and a call to it counts %.3g times", e.Zone, far)
 	}
 	if e.Calls == 0 {
 		return "can be called: nothing is against it, and it had no call in the last ten seconds"
@@ -139,6 +150,10 @@ func (f *fleetExplained) well(e *InstanceExplained) string {
 // why is the sentence about a service.
 func (e *ServiceExplained) why(known bool) string {
 	var parts []string
+	if e.Target != "" {
+		parts = append(parts, "over grpc the calls go to "+e.Target+", whose own balancer picks the instance")
+		known = known || len(e.Protocols) == 0 && e.Registry.Error == "" // nobody has asked for the list
+	}
 	if !known {
 		parts = append(parts, "no list of its instances is known")
 		if e.Registry.Error == "" {
@@ -148,7 +163,7 @@ func (e *ServiceExplained) why(known bool) string {
 	for _, p := range e.Protocols {
 		parts = append(parts, e.whyProtocol(p))
 	}
-	if known && len(e.Protocols) == 0 {
+	if known && len(e.Protocols) == 0 && e.Target == "" {
 		parts = append(parts, "nobody can be called: the list has no instance for the protocols in use")
 	}
 	switch {
@@ -156,7 +171,7 @@ func (e *ServiceExplained) why(known bool) string {
 		parts = append(parts, fmt.Sprintf("the registry fails, the list is from %s of %s ago (%s)", e.Registry.Source, shortMS(1000*e.Registry.AgeS), e.Registry.Error))
 	case e.Registry.Error != "":
 		parts = append(parts, "the registry fails ("+e.Registry.Error+")")
-	case known && e.Registry.Source != "registry":
+	case known && e.Registry.Source != "registry" && e.Registry.Source != "":
 		parts = append(parts, "the list is from "+e.Registry.Source+", as the registry has given none")
 	}
 	for _, b := range e.Breakers {
@@ -178,7 +193,7 @@ func (e *ServiceExplained) why(known bool) string {
 }
 
 func (e *ServiceExplained) whyProtocol(p ProtocolExplained) string {
-	total, taking, draining, lost, out, away := 0, 0, 0, 0, 0, 0
+	total, taking, draining, lost, out, away, outside := 0, 0, 0, 0, 0, 0, 0
 	for i := range e.Instances {
 		inst := &e.Instances[i]
 		if inst.Protocol != p.Protocol {
@@ -189,6 +204,8 @@ func (e *ServiceExplained) whyProtocol(p ProtocolExplained) string {
 			lost++
 		}
 		switch {
+		case inst.State == StateOutside:
+			outside++
 		case inst.State == StateDraining:
 			draining++
 		case inst.Connection.unusable():
@@ -204,7 +221,7 @@ func (e *ServiceExplained) whyProtocol(p ProtocolExplained) string {
 	for _, c := range []struct {
 		n    int
 		what string
-	}{{out, "ejected"}, {draining, "draining"}, {away, "not reached or not serving"}, {lost, "lost by the registry"}} {
+	}{{out, "ejected"}, {draining, "draining"}, {away, "not reached or not serving"}, {lost, "lost by the registry"}, {outside, "not in this client's subset"}} {
 		if c.n > 0 {
 			but = append(but, fmt.Sprintf("%d %s", c.n, c.what))
 		}
@@ -215,7 +232,11 @@ func (e *ServiceExplained) whyProtocol(p ProtocolExplained) string {
 	if p.Panic {
 		text += "; so many are ejected that nobody is kept out for it"
 	}
-	return text
+	sentences := []string{text}
+	for i := range p.Routes {
+		sentences = append(sentences, p.Routes[i].Why)
+	}
+	return strings.Join(sentences, "; ")
 }
 
 // in is a time to come.

@@ -86,6 +86,14 @@ func TestWhyOfAService(t *testing.T) {
 	}{
 		{"new", ServiceExplained{RetryTokens: 20}, false, "no list of its instances is known yet"},
 		{"never known", ServiceExplained{RetryTokens: 20, Registry: ListExplained{Error: "x"}}, false, "no list of its instances is known; the registry fails (x)"},
+		{"a target", ServiceExplained{RetryTokens: 20, Target: "xds:///x"}, false, "over grpc the calls go to xds:///x, whose own balancer picks the instance"},
+		{
+			"a target, and called over HTTP as well", ServiceExplained{
+				RetryTokens: 20, Target: "xds:///x", Registry: ListExplained{Source: "registry"},
+				Protocols: []ProtocolExplained{{Protocol: "http"}}, Instances: []InstanceExplained{{Protocol: "http"}},
+			}, true,
+			"over grpc the calls go to xds:///x, whose own balancer picks the instance; 1 of 1 instances take calls over http",
+		},
 		{"nobody", ServiceExplained{RetryTokens: 20, Registry: ListExplained{Source: "registry"}}, true, "nobody can be called: the list has no instance for the protocols in use"},
 		{
 			"fallback, in a panic, throttled, without retries", ServiceExplained{

@@ -18,11 +18,14 @@ type listView struct {
 	current atomic.Pointer[view]
 }
 
-// apply takes a view into use, from one goroutine.
+// apply takes a view into use, never two at a time, and lets go of the connections
+// to those that are not in it.
 func (l *listView) apply(v *view) {
-	if l.current.Swap(v) == nil {
+	old := l.current.Swap(v)
+	if old == nil {
 		close(l.known)
 	}
+	old.release(v)
 }
 
 // following returns the current list, waiting for the first one. The first call

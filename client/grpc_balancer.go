@@ -276,6 +276,7 @@ type picker struct {
 	nodes    []*node
 	children []balancer.Picker
 	list     *policy.List // of nodes
+	division atomic.Pointer[division[*picker]]
 	// lastResort is nil if the instances are healthy; else it says whether it
 	// has been told that they are not.
 	lastResort *atomic.Bool
@@ -310,15 +311,12 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		a.tried = append(a.tried, before.endpoint)
 	}
 	now := time.Now()
-	request := a.request(now, a.tried)
-	if a.asked {
-		request.Among = p.answered(now)
-	} else if p.ask(a, request) {
-		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable // until those that are asked have answered
+	from, i, err := p.choose(now, a)
+	if err != nil {
+		return balancer.PickResult{}, err
 	}
-	i := a.policy.Pick(p.list, request)
-	n := p.nodes[i]
-	result, err := p.children[i].Pick(info)
+	n := from.nodes[i]
+	result, err := from.children[i].Pick(info)
 	if err != nil {
 		return result, err
 	}
@@ -333,6 +331,17 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		}
 	}
 	return result, nil
+}
+
+// index is the place of the instance that a policy picks.
+func (p *picker) index(now time.Time, a *attempt, by policy.Policy) (int, error) {
+	request := a.request(now, a.tried)
+	if a.asked {
+		request.Among = p.answered(now)
+	} else if p.ask(a, request) {
+		return 0, balancer.ErrNoSubConnAvailable // until those that are asked have answered
+	}
+	return by.Pick(p.list, request), nil
 }
 
 // done takes in how an attempt has ended.

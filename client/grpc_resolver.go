@@ -9,7 +9,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/resolver"
 
@@ -26,17 +25,22 @@ const scheme = "plinth"
 // healthy.
 const serviceConfig = `{"loadBalancingConfig":[{"` + balancerName + `":{}}],"healthCheckConfig":{"serviceName":""}}`
 
-// dialOptions are the client's own; RESILIENCE.md, A-B has the reasons for the
-// numbers.
+// dialOptions are the client's own for the instances that the registry knows.
 func (s *service) dialOptions() []grpc.DialOption {
-	return []grpc.DialOption{
+	return append(s.transportOptions(),
 		grpc.WithResolvers(resolverBuilder{s}),
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithDisableServiceConfig(),
+		grpc.WithContextDialer(s.dial),
+	)
+}
+
+// transportOptions are those of all connections, whoever picks.
+func (s *service) transportOptions() []grpc.DialOption {
+	return []grpc.DialOption{
 		// One layer retries. What never left the client is still sent again.
 		grpc.WithDisableRetry(),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(s.dial),
+		grpc.WithTransportCredentials(transportCredentials{s}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
 			Time:                10 * time.Second,
 			Timeout:             3 * time.Second,
@@ -46,6 +50,8 @@ func (s *service) dialOptions() []grpc.DialOption {
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.5, MaxDelay: 5 * time.Second},
 			MinConnectTimeout: 3 * time.Second,
 		}),
+		grpc.WithInitialWindowSize(StreamWindow),
+		grpc.WithInitialConnWindowSize(ConnectionWindow),
 		grpc.WithIdleTimeout(0), // off: an idle connection is a warm one
 		grpc.WithUnaryInterceptor(middleware.UnaryClient(s.name, s.chain(nil)...)),
 		grpc.WithStreamInterceptor(middleware.StreamClient(s.name, s.chain(nil)...)),

@@ -24,7 +24,7 @@ func (l *loop) hedged(ctx context.Context, call *middleware.Call) (*attempt, err
 	if !planned {
 		a, err := l.bouncing(ctx, call)
 		if err == nil {
-			l.method.hedge.Observe(time.Now(), time.Since(begun))
+			l.method.hedge.Observe(time.Now(), a.took(begun))
 		}
 		return a, err
 	}
@@ -39,7 +39,7 @@ func (l *loop) hedged(ctx context.Context, call *middleware.Call) (*attempt, err
 	l.lead = &h.lead
 	timer := time.AfterFunc(delay, func() { h.run(secondCtx) })
 	a, err := l.bouncing(firstCtx, call)
-	took := time.Since(begun)
+	took := a.took(begun)
 	begins := !timer.Stop()
 	if begins {
 		if err == nil {
@@ -63,6 +63,14 @@ func (l *loop) hedged(ctx context.Context, call *middleware.Call) (*attempt, err
 	call.Attempts += fork.Attempts
 	l.avoid(h.attempt)
 	return a, err
+}
+
+// took is how long the call's answer has taken that came with this attempt.
+func (a *attempt) took(begun time.Time) time.Duration {
+	if !a.first.IsZero() {
+		return a.first.Sub(begun)
+	}
+	return time.Since(begun)
 }
 
 // pending is what the rules of hedging want to know of a call.

@@ -1,23 +1,21 @@
 package client
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
 	"sync/atomic"
 	"time"
 
+	"plinth.internal/client/balancer"
 	"plinth.internal/internal/backoff"
 	"plinth.internal/middleware/load"
 )
 
-// The pool of HTTP connections.
+// How long an address rests that cannot be connected to, and how many others are
+// looked for.
 const (
-	httpIdlePerHost  = 64
-	httpIdleTimeout  = 90 * time.Second
 	httpRestBase     = 100 * time.Millisecond // after the first connection that failed
 	httpRestMax      = 5 * time.Second
 	httpPicksPerCall = 4
@@ -28,26 +26,6 @@ type dialError struct{ err error }
 
 func (e *dialError) Error() string { return e.err.Error() }
 func (e *dialError) Unwrap() error { return e.err }
-
-func newTransport(dial func(ctx context.Context, addr string) (net.Conn, error)) *http.Transport {
-	return &http.Transport{
-		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
-			timeout := DefaultConnectTimeout
-			if a := attemptOf(ctx); a != nil {
-				timeout = a.service.settings("").connectTimeout()
-			}
-			ctx, cancel := context.WithTimeout(ctx, timeout)
-			defer cancel()
-			conn, err := dial(ctx, addr)
-			if err != nil {
-				return nil, &dialError{err}
-			}
-			return conn, nil
-		},
-		MaxIdleConnsPerHost: httpIdlePerHost,
-		IdleConnTimeout:     httpIdleTimeout,
-	}
-}
 
 // httpTransport keeps requests for other hosts out of the chain.
 type httpTransport struct {
@@ -95,7 +73,14 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	now := time.Now()
-	n := pickRested(now, a, v)
+	a.pinger = b
+	n, err := pickRested(now, a, v)
+	if err != nil {
+		if r.Body != nil {
+			_ = r.Body.Close()
+		}
+		return nil, err
+	}
 	a.choose(n)
 	a.begin(now, n) // ended by send, when the response body is done with
 
@@ -106,8 +91,10 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 	if out.Host == "" {
 		out.Host = s.name
 	}
-	resp, err := s.client.transport.RoundTrip(&out)
+	set := s.settings("")
+	resp, err := n.pool.transport(&set).RoundTrip(&out)
 	if err == nil {
+		a.answer(n)
 		n.rest.over()
 		a.report, a.told = load.FromHTTP(resp.Header)
 		if resp.Header.Get(load.HeaderBounce) != "" {
@@ -123,24 +110,42 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	if r.Context().Err() != nil {
-		return nil, fmt.Errorf("call instance %s of %q at %s: %w", n.id, s.name, n.addr, r.Context().Err())
+		return nil, fmt.Errorf("call instance %s of %q at %s%s: %w", n.id, s.name, n.addr, n.crowded(&set), r.Context().Err())
 	}
 	return nil, &unreachableError{service: s.name, instance: n.id, addr: n.addr, err: err}
 }
 
+// crowded says that a request may have waited for a connection; "" if it has not.
+func (n *node) crowded(set *Settings) string {
+	most, inFlight := set.maxConnections(), n.endpoint.Stats(time.Now()).InFlight
+	if most == 0 || inFlight <= int64(most) {
+		return ""
+	}
+	return fmt.Sprintf(" (%d requests to it are in flight, and clients.%s.http.max_connections allows %d connections)", inFlight, n.home.service.name, most)
+}
+
 // pickRested picks an instance, and another one as long as the picked one could
 // not be connected to a moment ago. If all are like that the last one has to do.
-func pickRested(now time.Time, a *attempt, v *view) *node {
+func pickRested(now time.Time, a *attempt, v *view) (*node, error) {
+	if a.route.book != nil {
+		return v.choose(now, a)
+	}
+	n, _ := v.rested(now, a, a.policy)
+	return n, nil
+}
+
+// rested picks for pickRested, and reports false if all are like that.
+func (v *view) rested(now time.Time, a *attempt, by balancer.Policy) (*node, bool) {
 	var i int
 	avoid := a.tried
 	for range httpPicksPerCall {
-		i = a.policy.Pick(v.list, a.request(now, avoid))
+		i = by.Pick(v.list, a.request(now, avoid))
 		if v.nodes[i].rest.ready(now) {
-			break
+			return v.nodes[i], true
 		}
 		avoid = append(slices.Clip(avoid), v.nodes[i].endpoint)
 	}
-	return v.nodes[i]
+	return v.nodes[i], false
 }
 
 // rest keeps calls away from an address that cannot be connected to, as the
@@ -149,11 +154,15 @@ type rest struct {
 	made     time.Time    // what times are counted from, so that a clock that jumps does no harm
 	until    atomic.Int64 // nanoseconds after made, 0 = none
 	failures atomic.Int64
+	silent   atomic.Bool // it is pinged until it answers; see node.doubt
 }
 
 // ready reports whether the address may be tried. It lets one caller through
 // when the rest is over, and gives the others another one.
 func (r *rest) ready(now time.Time) bool {
+	if r.silent.Load() {
+		return false
+	}
 	until := r.until.Load()
 	if until == 0 {
 		return true

@@ -30,8 +30,9 @@ func (s *service) attempts(next middleware.Handler) middleware.Handler {
 		set := s.settings(call.Method).effective()
 		s.configure()
 		s.budget.Deposit(time.Now())
+		home := s.directory(call)
 		l := &loop{
-			service: s, set: set, next: next, home: s.directory(call),
+			service: s, set: set, next: next, home: home, route: home.route(ctx, call, set.Routes),
 			method: s.methods.get(call), key: hashKey(ctx, call, set.HashHeader),
 		}
 		return l.run(ctx, call)
@@ -45,6 +46,7 @@ type loop struct {
 	next    middleware.Handler
 	home    *directory
 	method  *methodState
+	route   routed
 	key     string
 
 	made  int                      // attempts so far
@@ -123,7 +125,7 @@ func (l *loop) bouncing(ctx context.Context, call *middleware.Call) (*attempt, e
 // and where there is nobody else.
 func (l *loop) limit(call *middleware.Call) bool {
 	if l.made == 0 && !call.Kind.Stream() && call.Replayable() && l.home.size.Load() > 1 {
-		if bound, ok := l.home.set.Bound(); ok {
+		if bound, ok := l.home.bound(time.Now(), l.route); ok {
 			call.SetHeader(load.HeaderLimit, strconv.FormatInt(bound, 10))
 			return true
 		}
@@ -138,6 +140,7 @@ func (l *loop) limit(call *middleware.Call) bool {
 func (l *loop) attempt(ctx context.Context, call *middleware.Call) *attempt {
 	a := &attempt{
 		Context: ctx, service: l.service, policy: l.service.policy(l.set.Balancer), key: l.key,
+		route: l.route, named: l.set.Balancer,
 		stream: call.Kind.Stream(), tried: l.tried,
 	}
 	if l.lead != nil {
@@ -181,6 +184,10 @@ func (l *loop) send(a *attempt, call *middleware.Call, number int) error {
 	err := l.next(a, call)
 	n := a.node.Load()
 	if n == nil {
+		if addr := a.remote.Load(); addr != nil {
+			call.Attempts++
+			call.Instance = *addr
+		}
 		return err
 	}
 	call.Attempts++
@@ -196,11 +203,12 @@ func (l *loop) send(a *attempt, call *middleware.Call, number int) error {
 }
 
 func (l *loop) decide(ctx context.Context, a *attempt, call *middleware.Call, err error) retry.Decision {
-	if a.node.Load() == nil {
+	if !a.placed() {
 		// Nobody can be called. To ask again within milliseconds would only
 		// delay the answer; the connections recover on their own time.
 		return retry.Decision{Reason: retry.NotNeeded}
 	}
+	once := call.Kind.HTTP() && !call.Replayable() // the body is gone, whatever became of the attempt
 	now := time.Now()
 	remaining := time.Duration(math.MaxInt64)
 	if d, ok := ctx.Deadline(); ok {
@@ -210,8 +218,8 @@ func (l *loop) decide(ctx context.Context, a *attempt, call *middleware.Call, er
 		Number:       l.made,
 		Outcome:      classify(err).retry,
 		Idempotent:   call.Idempotency.Safe(),
-		Stream:       call.Kind.Stream(),
-		Unsent:       !a.sent.Load(),
+		Stream:       call.Kind.Stream() || once,
+		Unsent:       !a.sent.Load() && !once,
 		RetriedBelow: call.Reply(middleware.HeaderNoRetry) != "",
 		Pushback:     retry.ParsePushback(call.Reply(replyPushback)),
 		Remaining:    remaining,

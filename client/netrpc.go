@@ -96,7 +96,11 @@ func (b *netRPCBase) invoke(ctx context.Context, serviceMethod string, args, rep
 		return err
 	}
 	now := time.Now()
-	n := pickRested(now, a, v)
+	a.pinger = b
+	n, err := pickRested(now, a, v)
+	if err != nil {
+		return err
+	}
 	a.choose(n)
 	a.begin(now, n)
 	conn, err := s.netrpcHome.enter(ctx, n, b.path)

@@ -32,6 +32,9 @@ func dialNetRPC(ctx context.Context, s *service, key netRPCKey) (*netRPCConn, er
 	ctx, cancel := context.WithTimeout(ctx, s.settings("").connectTimeout())
 	defer cancel()
 	conn, err := s.dial(ctx, key.addr)
+	if err == nil {
+		conn, err = s.secured(ctx, conn)
+	}
 	if err != nil {
 		return nil, err
 	}

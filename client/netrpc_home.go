@@ -33,7 +33,7 @@ func (h *netRPCHome) nodes(ctx context.Context) (*view, error) {
 	return h.service.following(ctx, &h.listView, h.service.netrpc, h.apply)
 }
 
-// apply takes a view into use, from one goroutine. Connections to instances
+// apply takes a view into use, never two at a time. Connections to instances
 // that are not in it end with their last call.
 func (h *netRPCHome) apply(v *view) {
 	var gone []*netRPCLink

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net"
 
+	"google.golang.org/grpc/credentials"
+
 	"plinth.internal/middleware"
 )
 
@@ -16,6 +18,11 @@ type options struct {
 	settings func(service, method string) Settings
 	dial     func(ctx context.Context, addr string) (net.Conn, error)
 	events   func(Event)
+	zone     string
+	id       string
+
+	targets     func(service string) string
+	targetCreds func(own credentials.TransportCredentials) (credentials.TransportCredentials, error)
 }
 
 // WithMiddleware puts middlewares around the client's own chain, the first one
@@ -48,6 +55,45 @@ func WithEvents(f func(Event)) Option {
 	return func(o *options) { o.events = f }
 }
 
+// WithZone says in which zone the client is, as instances do in their registry
+// entries ([registry.Instance].Zone). Calls stay in the zone while it does well;
+// see [Settings.ZoneFactor]. "", the default, means that it is not known, and that
+// zones do not matter, as they do not for an instance that names none.
+func WithZone(zone string) Option {
+	return func(o *options) { o.zone = zone }
+}
+
+// WithID says who the client is, for the choice of the instances that it keeps to
+// where there are many; see [Settings.Subset]. It should be the same after a
+// restart, so that not every client connects elsewhere when the clients are
+// restarted, and another one for each process, as clients of the same ID share a
+// subset. IDs that end in a number that counts ("web-17") make the connections of
+// the instances more even than others can; see package subset. The default, and
+// the meaning of "", is the program's name and the host's.
+func WithID(id string) Option {
+	return func(o *options) { o.id = id }
+}
+
+// WithTargets has gRPC connections to services go to a target of grpc's own,
+// such as xds:///orders or dns:///orders.example:9000, in place of the instances
+// that the registry knows; the default, and the answer "", is the registry. The
+// function is asked once for each service. Package plinth.internal/client/xds
+// makes xds:/// known to grpc, and says what a client still does for such a
+// service and what it leaves to the mesh. HTTP and net/rpc are not affected.
+// Given several times the last one counts.
+func WithTargets(f func(service string) string) Option {
+	return func(o *options) { o.targets = f }
+}
+
+// WithTargetCredentials sets the credentials of the connections that go to the
+// targets of [WithTargets], made from the client's own, which are those of
+// [Settings.TLS] and the default. Package plinth.internal/client/xds has those
+// that let the mesh decide. The function is asked for every [Client.Conn], which
+// fails with its error.
+func WithTargetCredentials(f func(own credentials.TransportCredentials) (credentials.TransportCredentials, error)) Option {
+	return func(o *options) { o.targetCreds = f }
+}
+
 // HTTPOption changes what [Client.HTTP] returns.
 type HTTPOption func(*httpOptions)
 
@@ -70,12 +116,19 @@ func newOptions(opts []Option) (options, error) {
 		dial: func(ctx context.Context, addr string) (net.Conn, error) {
 			return d.DialContext(ctx, "tcp", addr)
 		},
-		events: func(Event) {},
+		events:  func(Event) {},
+		targets: func(string) string { return "" },
+		targetCreds: func(own credentials.TransportCredentials) (credentials.TransportCredentials, error) {
+			return own, nil
+		},
 	}
 	for _, opt := range opts {
 		opt(&o)
 	}
-	if o.settings == nil || o.dial == nil || o.events == nil {
+	if o.id == "" {
+		o.id = defaultID()
+	}
+	if o.settings == nil || o.dial == nil || o.events == nil || o.targets == nil || o.targetCreds == nil {
 		return options{}, errors.New("an option was given a nil function")
 	}
 	return o, nil

@@ -21,6 +21,7 @@ type service struct {
 	// Set at construction, never changed.
 	client   *Client
 	name     string
+	target   string // of gRPC connections, "" for the instances that the registry knows
 	budget   *retry.Budget
 	policies map[string]balancer.Policy
 	grpc     *directory
@@ -33,7 +34,10 @@ type service struct {
 	netrpcHome netRPCHome
 	outage     atomic.Pointer[outage] // nil while the registry's own list is in use and current
 	ejection   atomic.Pointer[outlier.Config]
-	petioles   sync.Map // of *petiole: those of its connections, for Explain
+	scope      atomic.Pointer[scope]      // never nil
+	watchers   sync.Map                   // of *watcher
+	protected  atomic.Pointer[protection] // the last one with TLS
+	petioles   sync.Map                   // of *petiole: those of its connections, for Explain
 
 	conn *grpc.ClientConn // the shared one, nil until asked for; guarded by client.mu
 }
@@ -42,6 +46,7 @@ func newService(c *Client, name string) *service {
 	s := &service{
 		client:   c,
 		name:     name,
+		target:   c.options.targets(name),
 		budget:   retry.NewBudget(time.Now()),
 		policies: map[string]balancer.Policy{},
 	}
@@ -53,6 +58,9 @@ func newService(c *Client, name string) *service {
 	s.grpc, s.http = newDirectory(s, "grpc"), newDirectory(s, "http")
 	s.httpView.known = make(chan struct{})
 	s.netrpc = newDirectory(s, protocolNetRPC)
+	scope := newScope(s.settings(""))
+	s.scope.Store(&scope)
+	s.setAwayFactor(scope.zoneFactor)
 	s.netrpcHome = netRPCHome{service: s, listView: listView{known: make(chan struct{})}, links: map[netRPCKey]*netRPCLink{}}
 	return s
 }
@@ -93,12 +101,18 @@ func (s *service) directory(call *middleware.Call) *directory {
 	}
 }
 
-// configure applies the settings of ejection where they have changed.
+// configure applies the settings that are the whole service's where they have
+// changed.
 func (s *service) configure() {
-	want := s.settings("").Ejection
-	if have := s.ejection.Load(); have != nil && *have == want {
-		return
+	set := s.settings("")
+	s.place(set)
+	want := set.Ejection
+	if have := s.ejection.Load(); have == nil || *have != want {
+		s.eject(want)
 	}
+}
+
+func (s *service) eject(want outlier.Config) {
 	s.ejection.Store(&want)
 	s.grpc.detector.Configure(want)
 	s.http.detector.Configure(want)

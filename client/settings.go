@@ -10,6 +10,8 @@ import (
 	"plinth.internal/client/breaker"
 	"plinth.internal/client/outlier"
 	"plinth.internal/client/retry"
+	"plinth.internal/client/route"
+	"plinth.internal/client/subset"
 )
 
 // DefaultTimeout is the deadline of a call for which nothing else is said.
@@ -18,6 +20,19 @@ const DefaultTimeout = 3 * time.Second
 // DefaultConnectTimeout is the most that making a TCP connection may take. Within
 // a data centre one that takes longer is one to a host that is gone.
 const DefaultConnectTimeout = 500 * time.Millisecond
+
+// DefaultMaxConnections is the most connections to one instance over HTTP for
+// which nothing else is said.
+const DefaultMaxConnections = 256
+
+// How much a server may send over gRPC before it is read: of one stream, and of
+// all streams of a connection, in bytes. Left to itself grpc measures what each
+// connection can carry, with a ping every few calls, which costs a unary call a
+// sixth of its time.
+const (
+	StreamWindow     = 1 << 20
+	ConnectionWindow = 4 << 20
+)
 
 // Settings are what can be chosen for each method of each service. The zero
 // value of a field means its default.
@@ -35,6 +50,19 @@ type Settings struct {
 	// means [DefaultConnectTimeout]. The one for the method "" counts: all
 	// methods share the connections.
 	ConnectTimeout time.Duration
+	// MaxConnections is the most connections to one instance that requests over
+	// HTTP may have open, in use or waiting for the next one; 0 means
+	// [DefaultMaxConnections], negative means no bound. A request for which
+	// there is none left waits for one, for as long as its deadline lets it, and
+	// the instance looks busy to the balancer then. A response occupies its
+	// connection until the body is read or closed: set more where many are
+	// streams. The one for the method "" counts, as with ConnectTimeout. Over
+	// gRPC and net/rpc all calls to an instance share one connection.
+	MaxConnections int
+	// TLS says how the connections are protected; nil means that nothing is
+	// said: connections to other machines are refused then. The one for the
+	// method "" counts, as with ConnectTimeout.
+	TLS *TLS
 	// Retry limits the attempts.
 	Retry retry.Policy
 	// Hedge sends a second attempt of a slow idempotent call; off by default.
@@ -46,6 +74,21 @@ type Settings struct {
 	// [balancer.NameConsistentHash], where the call's context has none from
 	// [WithHashKey]; "" means none.
 	HashHeader string
+	// ZoneFactor is how much dearer a call to an instance of another zone is taken
+	// to be, at least 1, for the policies that compare costs; see
+	// [balancer.Set.SetAwayFactor] and [WithZone]. 0 means
+	// [balancer.DefaultAwayFactor], 1 that zones do not matter. The one for the
+	// method "" counts.
+	ZoneFactor float64
+	// Subset says when the client keeps to some of the instances, so that it need
+	// not be connected to all of a large fleet; see [WithID]. The policy
+	// [balancer.NameConsistentHash] always has all of them. The one for the method
+	// "" counts.
+	Subset subset.Config
+	// Routes are the rules by which some calls go to some instances; nil means
+	// none. It is one decision for all methods of a service: give the same table
+	// for each of them, and keep it, as another one is a change of the rules.
+	Routes *route.Table
 	// Ejection says when an instance is kept out for its results. Those for
 	// the method "" count: it is one decision for all methods of a service.
 	Ejection outlier.Config
@@ -62,8 +105,11 @@ type Settings struct {
 func DefaultSettings() Settings {
 	return Settings{
 		ConnectTimeout: DefaultConnectTimeout,
+		MaxConnections: DefaultMaxConnections,
 		Retry:          retry.Policy{}.WithDefaults(),
 		Balancer:       balancer.NameAdaptive,
+		ZoneFactor:     balancer.DefaultAwayFactor,
+		Subset:         subset.Config{}.WithDefaults(),
 		Ejection:       outlier.Config{}.WithDefaults(),
 		Breaker:        breaker.Config{}.WithDefaults(),
 	}
@@ -82,7 +128,7 @@ func (s Settings) Validate() error {
 	if s.Balancer != "" && !slices.Contains(balancer.Names(), s.Balancer) {
 		errs = append(errs, fmt.Errorf("set Balancer to %q: must be one of %q", s.Balancer, balancer.Names()))
 	}
-	return errors.Join(append(errs, s.Retry.Validate(), s.Hedge.Validate(), s.Ejection.Validate(), s.Breaker.Validate())...)
+	return errors.Join(append(errs, s.validZoneFactor(), s.Subset.Validate(), s.TLS.Validate(), s.Retry.Validate(), s.Hedge.Validate(), s.Ejection.Validate(), s.Breaker.Validate())...)
 }
 
 // effective replaces what is not valid by its default. Where a default is the
@@ -104,6 +150,17 @@ func (s Settings) connectTimeout() time.Duration {
 		return DefaultConnectTimeout
 	}
 	return s.ConnectTimeout
+}
+
+// maxConnections is the bound that is used; 0 = none.
+func (s Settings) maxConnections() int {
+	switch {
+	case s.MaxConnections > 0:
+		return s.MaxConnections
+	case s.MaxConnections < 0:
+		return 0
+	}
+	return DefaultMaxConnections
 }
 
 // timeout is the total timeout for a kind of call; 0 = none.

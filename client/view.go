@@ -22,6 +22,9 @@ type node struct {
 	endpoint *balancer.Endpoint
 	record   *outlier.Record
 	rest     *rest
+	pool     *httpPool         // nil over other transports
+	version  string            // for rules, as metadata is
+	metadata map[string]string // never changed
 	// spare is set for an instance that drains while others do not: it gets
 	// calls only if none of those can be called.
 	spare bool
@@ -43,6 +46,8 @@ type view struct {
 	err error
 	// known is false while no list has ever been had.
 	known bool
+	// division is nodes by the rules in use; see divided.
+	division atomic.Pointer[division[*view]]
 }
 
 // String keeps grpc from printing the whole view when it traces its updates.
@@ -55,7 +60,9 @@ type directory struct {
 	protocol string
 	set      balancer.Set
 	detector *outlier.Detector
+	routes   routeBooks
 	size     atomic.Int64 // of the last view: how many can be picked
+	narrowed atomic.Pointer[narrowed]
 }
 
 func newDirectory(s *service, protocol string) *directory {
@@ -63,8 +70,8 @@ func newDirectory(s *service, protocol string) *directory {
 }
 
 // view turns a registry's list into a view. Instances without an endpoint for
-// the protocol are left out. Those that drain are spare, unless all drain: then
-// they are better than nothing.
+// the protocol are left out, and those that are not in the client's subset. Those
+// that drain are spare, unless all drain: then they are better than nothing.
 func (d *directory) view(snapshot registry.Snapshot, old *view) *view {
 	list := snapshot.Instances
 	chosen := make(map[string]*registry.Instance, len(list))
@@ -89,6 +96,7 @@ func (d *directory) view(snapshot registry.Snapshot, old *view) *view {
 			chosen[addr] = inst
 		}
 	}
+	order = d.narrow(order, chosen, snapshot, up)
 	v := &view{service: d.service, listed: len(list), known: true, byAddr: make(map[string]*node, len(order))}
 	now := time.Now()
 	judged := make([]outlier.Member, len(order))
@@ -99,20 +107,24 @@ func (d *directory) view(snapshot registry.Snapshot, old *view) *view {
 	members := make([]balancer.Member, len(order))
 	for i, addr := range order {
 		inst := chosen[addr]
-		members[i] = balancer.Member{Addr: addr, Weight: inst.Weight, Started: inst.Started, Gate: records[i]}
+		members[i] = balancer.Member{Addr: addr, Weight: inst.Weight, Away: d.service.client.away(inst), Started: inst.Started, Gate: records[i]}
 	}
 	endpoints := make([]*balancer.Endpoint, 0, len(order))
 	for i, endpoint := range d.set.Update(now, members) {
 		inst := chosen[order[i]]
 		n := &node{
 			id: inst.ID, addr: order[i], home: d, endpoint: endpoint, record: records[i],
+			version: inst.Version, metadata: inst.Metadata,
 			spare: up > 0 && inst.State == registry.Draining,
 		}
 		_, n.quarantined = snapshot.Quarantined[inst.ID]
 		if old != nil && old.byAddr[n.addr] != nil {
-			n.rest = old.byAddr[n.addr].rest
+			n.rest, n.pool = old.byAddr[n.addr].rest, old.byAddr[n.addr].pool
 		} else {
 			n.rest = &rest{made: now}
+			if d == d.service.http {
+				n.pool = &httpPool{service: d.service}
+			}
 		}
 		v.byAddr[n.addr] = n
 		if n.spare {
@@ -202,13 +214,15 @@ func (v *view) drop(n *node, reason error) {
 	}
 }
 
-// watch follows the registry until ctx ends and hands each view to apply, from
-// one goroutine. A list that was good is kept while the registry fails.
+// watch follows the registry until ctx ends and hands each view to apply, one
+// after the other. A list that was good is kept while the registry fails.
 func (s *service) watch(ctx context.Context, d *directory, apply func(*view)) {
 	reg, events := s.client.registry, s.client.options.events
-	var current *view             // the last good one
-	var applied registry.Snapshot // what it was made of
-	var since time.Time           // the registry fails
+	w := &watcher{service: s, directory: d, apply: apply}
+	s.watchers.Store(w, nil)
+	defer s.watchers.Delete(w)
+	known := false
+	var since time.Time // the registry fails
 	for snapshot, err := range reg.Watch(ctx, s.name) {
 		have := err == nil || snapshot.Source != ""
 		if err == nil && snapshot.Source == registry.SourceRegistry {
@@ -227,22 +241,18 @@ func (s *service) watch(ctx context.Context, d *directory, apply func(*view)) {
 			})
 		}
 		if !have {
-			apply(d.unknown(since, err))
+			w.unknown(since, err)
 			continue
 		}
-		if current != nil && sameList(applied, snapshot) && err != nil {
+		// Only this goroutine sets applied, so it may read it.
+		if known && sameList(w.applied, snapshot) && err != nil {
 			continue // only the error is new
 		}
-		first := current == nil
-		current, applied = d.view(snapshot, current), snapshot
-		apply(current)
-		events(ViewChanged{
-			Service: s.name, Protocol: d.protocol, First: first, Source: snapshot.Source, At: snapshot.At,
-			Instances: len(current.nodes), Listed: current.listed, Quarantined: len(snapshot.Quarantined),
-		})
+		known = true
+		w.take(snapshot)
 	}
-	if current == nil && ctx.Err() == nil && since.IsZero() {
-		apply(d.unknown(time.Now(), registry.ErrClosed))
+	if !known && ctx.Err() == nil && since.IsZero() {
+		w.unknown(time.Now(), registry.ErrClosed)
 	}
 }
 

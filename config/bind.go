@@ -33,8 +33,9 @@ func Bind[T any](c *Config, path string, defaults T) (T, error) {
 
 // Watch does what [Bind] does, for keys that are hot: the value follows the
 // configuration as it is reloaded, see [Config.Reload] and [Config.Follow]. Hot
-// are the fields tagged hot:"true", with all that is below them; where no field
-// is tagged, all are. Other fields keep what they had at the start.
+// are the fields tagged hot:"true", with all that is below them but for what is
+// tagged hot:"false"; where no field is tagged, all are. Other fields keep what
+// they had at the start.
 //
 // Call it during setup, once for a section: what is watched is held by c for as
 // long as c lives.
@@ -158,7 +159,7 @@ func (b *binder) structure(v reflect.Value, path string) {
 	b.section(path, false)
 	outer := b.hot
 	for _, f := range fields(v.Type()) {
-		b.hot = outer || b.watch && f.hot
+		b.hot = f.under(outer, b.watch)
 		b.value(v.FieldByIndex(f.Index), join(path, f.key))
 	}
 	b.hot = outer
@@ -178,9 +179,14 @@ func (b *binder) section(path string, secret bool) {
 type field struct {
 	reflect.StructField
 
-	key string
-	hot bool // it is tagged so, or the inline struct that it comes from
+	key  string
+	hot  bool // it is tagged so, or the inline struct that it comes from
+	cold bool // it is tagged so, within what is hot
 }
+
+// under tells whether the field is hot in a struct that is or is not. Tags that
+// make a field hot count where the struct is watched.
+func (f field) under(hot, watch bool) bool { return (hot || watch && f.hot) && !f.cold }
 
 // fields are the keys of a struct, those of structs tagged ",inline" among them
 // as if they were its own.
@@ -198,7 +204,7 @@ func fields(t reflect.Type) []field {
 			continue
 		}
 		if f.IsExported() && key != "" && key != "-" {
-			out = append(out, field{f, key, isHot(f)})
+			out = append(out, field{f, key, isHot(f), f.Tag.Get("hot") == "false"})
 		}
 	}
 	return out

@@ -14,7 +14,8 @@ type Key struct {
 	Default string
 	// Doc is the field's doc tag.
 	Doc string
-	// Hot says that the field is tagged hot:"true", or stands below one that is.
+	// Hot says that the field is tagged hot:"true", or stands below one that is
+	// and is not tagged hot:"false".
 	Hot bool
 }
 
@@ -26,7 +27,7 @@ func Describe[T any](defaults T) []Key {
 
 func describe(v reflect.Value, path string, hot bool, keys []Key) []Key {
 	for _, f := range fields(v.Type()) {
-		fv, key, hot := v.FieldByIndex(f.Index), join(path, f.key), hot || f.hot
+		fv, key, hot := v.FieldByIndex(f.Index), join(path, f.key), f.under(hot, true)
 		switch {
 		case fv.Kind() == reflect.Map:
 			elem := reflect.New(fv.Type().Elem()).Elem()

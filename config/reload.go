@@ -80,7 +80,9 @@ func (c *Config) apply(texts []text) (Change, error) {
 		c.queue = append(c.queue, calls...)
 		c.mu.Unlock()
 		change := Change{Restart: restart}
-		change.Applied = different(old.entries, next.entries)
+		change.Applied = slices.DeleteFunc(different(old.entries, next.entries), func(key string) bool {
+			return !old.entries[key].Hot && !next.entries[key].Hot // a cold key in a section that has come or gone
+		})
 		return change, nil
 	}
 }

@@ -438,3 +438,36 @@ func BenchmarkGet(b *testing.B) {
 		_ = v.Get()
 	}
 }
+
+// TestColdWithinHot: a key that is tagged so needs a restart, though it stands
+// in a section that is hot, and though the section is new.
+func TestColdWithinHot(t *testing.T) {
+	type peer struct {
+		Timeout time.Duration `yaml:"timeout"`
+		Target  string        `hot:"false" yaml:"target"`
+	}
+	type peers struct {
+		Peers map[string]peer `hot:"true" yaml:"peers"`
+	}
+	d := newDoc(t, "peers: {a: {timeout: 1s, target: one}}\n")
+	c, v := watch(t, d, "", peers{})
+	d.write("peers: {a: {timeout: 2s, target: two}, b: {timeout: 3s, target: three}}\n")
+	change, err := c.Reload()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if applied, restart := []string{"peers.a.timeout", "peers.b.timeout"}, []string{"peers.a.target", "peers.b.target"}; !slices.Equal(change.Applied, applied) || !slices.Equal(change.Restart, restart) {
+		t.Errorf("%+v, want %q and %q", change, applied, restart)
+	}
+	if got, want := v.Get().Peers, map[string]peer{"a": {2 * time.Second, "one"}, "b": {3 * time.Second, ""}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("in use are %+v, want %+v", got, want)
+	}
+	if entry(t, c, "peers.a.target").Hot || !entry(t, c, "peers.a.timeout").Hot {
+		t.Error("the entries do not say which key is hot")
+	}
+	for _, k := range config.Describe(peers{}) {
+		if k.Hot != (k.Path == "peers.<name>.timeout") {
+			t.Errorf("described as %+v", k)
+		}
+	}
+}

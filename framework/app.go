@@ -130,10 +130,13 @@ func New(name string, setup Setup, opts ...Option) (*App, error) {
 	a.instance = registry.Instance{
 		ID: name + "-" + strings.ToLower(rand.Text()[:10]), Service: name,
 		Version: s.Service.Version, Zone: s.Service.Zone, Started: a.started, State: registry.Up,
-		Endpoints: map[string]string{}, Metadata: map[string]string{"framework": frameworkVersion()},
+		Endpoints: map[string]string{}, Metadata: registered(s.Service.Metadata),
 	}
 	if err := validName(name); err != nil {
 		return nil, err
+	}
+	if o.unbuilt {
+		return a, nil
 	}
 	if err := a.build(); err != nil {
 		return nil, errors.Join(err, a.closeParts(context.Background()))
@@ -172,6 +175,9 @@ func (a *App) build() error {
 		return &configError{err}
 	}
 	a.clients.Store(newClientTable(s.Clients))
+	if err := a.clients.Load().checkTLS(); err != nil {
+		return err
+	}
 	a.group = newGroup(a.emit)
 	a.health = health.New(health.OnChange(func(r health.Result) { a.emit(CheckChanged{r}) }))
 	if a.registry, a.ownRegistry, err = a.openRegistry(); err != nil {
@@ -181,6 +187,9 @@ func (a *App) build() error {
 		client.WithMiddleware(tracing.Client(a.tracer), logging.Client(a.log), metering.Client(a.metrics.Client)),
 		client.WithSettings(func(service, method string) client.Settings { return a.clients.Load().settings(service, method) }),
 		client.WithEvents(func(e client.Event) { a.emit(ClientEvent{e}) }),
+		client.WithZone(s.Service.Zone),
+		client.WithID(a.clientID()),
+		client.WithTargets(func(service string) string { return targetOf(a.settings.Clients, service) }),
 	}, a.opts.client...)...)
 	if err != nil {
 		return err
@@ -195,12 +204,16 @@ func (a *App) build() error {
 		deadline.Server(),
 	}, a.opts.middleware...)
 	a.server, err = server.New(server.Config{
-		Service: a.name, Listeners: a.opts.listeners, Health: a.health, Middleware: chain,
+		Service: a.name, Listeners: a.opts.listeners, Health: a.health, Middleware: chain, GRPCOptions: a.opts.serverGRPC,
 		Addrs: map[string]string{
 			server.GRPC: s.Server.GRPC.Addr, server.HTTP: s.Server.HTTP.Addr, server.Admin: s.Server.Admin.Addr,
 		},
+		TLS:        s.Server.TLS.server(func(e server.TLSEvent) { a.emit(ServerEvent{e}) }),
 		Reflection: s.Server.GRPC.Reflection, Debug: s.Server.Admin.Debug, Admin: a.adminPages(),
 	})
+	if err != nil && s.Server.TLS.server(nil) != nil {
+		return &configError{err}
+	}
 	return err
 }
 
@@ -291,6 +304,9 @@ func (a *App) start(run, background context.Context, stop context.CancelCauseFun
 	}
 	endpoints := a.server.Endpoints()
 	a.emit(Listening{Endpoints: endpoints})
+	if err := a.protect(endpoints); err != nil {
+		return err
+	}
 	announce := a.announces()
 	if announce {
 		advertise, err := advertised(endpoints, a.settings.Server.Advertise, a.settings.Registry.Endpoints)

@@ -3,6 +3,7 @@ package framework
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"runtime"
 	"runtime/debug"
 )
@@ -25,6 +26,18 @@ func buildVersion() string {
 		}
 	}
 	return "devel"
+}
+
+// metadataFramework is the key of the metadata that the framework registers itself.
+const metadataFramework = "framework"
+
+// registered is an instance's metadata: what the configuration says, and the
+// version of Plinth.
+func registered(configured map[string]string) map[string]string {
+	all := map[string]string{}
+	maps.Copy(all, configured)
+	all[metadataFramework] = frameworkVersion()
+	return all
 }
 
 // frameworkVersion is the version of Plinth that is built in.

@@ -1,6 +1,7 @@
 package framework
 
 import (
+	"cmp"
 	"strings"
 
 	"plinth.internal/client"
@@ -35,9 +36,11 @@ func newClientTable(clients map[string]clientSettings) *clientTable {
 	t := &clientTable{resolved: map[clientKey]client.Settings{}}
 	all := clients[defaultClient]
 	for service, c := range clients {
+		routes, _ := newRoutes(all.Routes, c.Routes) // validated before
 		var base client.Settings
 		all.overlay(&base)
 		c.overlay(&base)
+		base.Routes = routes
 		t.resolved[clientKey{service, ""}] = withDefaults(base)
 		names := map[string]bool{}
 		for m := range all.Methods {
@@ -53,6 +56,7 @@ func newClientTable(clients map[string]clientSettings) *clientTable {
 			everywhere.overlay(&s)
 			c.overlay(&s)
 			here.overlay(&s)
+			s.Routes = routes
 			s.OwnBreaker = everywhere.setsBreaker() || here.setsBreaker()
 			t.resolved[clientKey{service, m}] = withDefaults(s)
 		}
@@ -77,11 +81,16 @@ func (t *clientTable) settings(service, method string) client.Settings {
 // withDefaults fills in what no level has set, as client.DefaultSettings does.
 func withDefaults(s client.Settings) client.Settings {
 	s.Retry, s.Ejection, s.Breaker = s.Retry.WithDefaults(), s.Ejection.WithDefaults(), s.Breaker.WithDefaults()
+	s.Subset = s.Subset.WithDefaults()
+	s.ZoneFactor = cmp.Or(s.ZoneFactor, balancer.DefaultAwayFactor)
 	if s.Balancer == "" {
 		s.Balancer = balancer.NameAdaptive
 	}
 	if s.ConnectTimeout == 0 {
 		s.ConnectTimeout = client.DefaultConnectTimeout
+	}
+	if s.MaxConnections == 0 {
+		s.MaxConnections = client.DefaultMaxConnections
 	}
 	return s
 }
@@ -90,6 +99,11 @@ func (c *clientSettings) overlay(s *client.Settings) {
 	set(&s.Balancer, c.Balancer)
 	set(&s.ConnectTimeout, c.ConnectTimeout)
 	set(&s.HashHeader, c.HashHeader)
+	set(&s.MaxConnections, c.HTTP.MaxConnections)
+	c.TLS.overlay(s)
+	set(&s.ZoneFactor, c.ZoneFactor)
+	set(&s.Subset.Size, int(c.Subset.Size))
+	set(&s.Subset.Above, c.Subset.Above)
 	e := &c.Ejection
 	enabled := !s.Ejection.Off
 	e.Enabled.overwrite(&enabled)

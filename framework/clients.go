@@ -23,6 +23,16 @@ func (a *App) countClient(e client.Event) {
 			outcome = "won"
 		}
 		a.metrics.Hedges.WithLabelValues(e.Service, outcome).Inc()
+	case client.RouteFellBack:
+		outcome := "elsewhere"
+		if e.Failed {
+			outcome = "failed"
+		}
+		a.metrics.RouteFallbacks.WithLabelValues(e.Service, e.Route, outcome).Inc()
+	case client.TLSReloaded:
+		a.metrics.CountTLSReload("client", reloadApplied)
+	case client.TLSRejected:
+		a.metrics.CountTLSReload("client", reloadRejected)
 	case client.InstanceEjected:
 		a.metrics.Ejections.WithLabelValues(e.Service, e.Reason).Inc()
 	}
@@ -50,6 +60,12 @@ func describeClient(e client.Event) string {
 		return "instance ejected"
 	case client.InstanceReturned:
 		return "instance returned"
+	case client.RouteFellBack:
+		return "no instance left for a route"
+	case client.TLSReloaded:
+		return "certificates for calls changed"
+	case client.TLSRejected:
+		return "certificates for calls rejected, the last good ones stay in use"
 	}
 	return ""
 }
@@ -62,8 +78,13 @@ func levelOfClient(e client.Event) zapcore.Level {
 		if e.Source != registry.SourceRegistry {
 			return zapcore.WarnLevel
 		}
-	case client.ViewFailed, client.LastResort, client.InstanceEjected:
+	case client.ViewFailed, client.LastResort, client.InstanceEjected, client.TLSRejected:
 		return zapcore.WarnLevel
+	case client.RouteFellBack:
+		if e.First {
+			return zapcore.WarnLevel
+		}
+		return zapcore.DebugLevel
 	case client.CallRetried, client.CallGaveUp, client.CallRejected, client.CallBounced, client.CallHedged:
 		return zapcore.DebugLevel
 	}
@@ -108,6 +129,13 @@ func fieldsOfClient(e client.Event) []zap.Field {
 			zap.String("reason", e.Reason), zap.Float64("share", e.Share), zap.Duration("for", e.For), zap.Int("times", e.Times),
 			zap.Bool("kept_out", e.KeptOut),
 		}
+	case client.RouteFellBack:
+		return []zap.Field{
+			zap.String("target", e.Service), zap.String("protocol", e.Protocol), zap.String("route", e.Route), zap.String("wanted", e.Wanted),
+			zap.String("reason", string(e.Reason)), zap.Bool("failed", e.Failed),
+		}
+	case client.TLSReloaded, client.TLSRejected:
+		return fieldsOfClientTLS(e)
 	case client.InstanceReturned:
 		return []zap.Field{zap.String("target", e.Service), zap.String("protocol", e.Protocol), zap.String("on", e.Instance), zap.String("addr", e.Addr)}
 	}

@@ -7,6 +7,7 @@ import (
 	"plinth.internal/config"
 	"plinth.internal/health"
 	"plinth.internal/registry"
+	"plinth.internal/server"
 )
 
 // Event is something that an app did or noticed. The set is closed; the log is
@@ -46,6 +47,16 @@ type ClientEvent struct{ Event client.Event }
 
 // ConfigEvent is an event of the configuration's file.
 type ConfigEvent struct{ Event config.Event }
+
+// ServerEvent is an event of the server's TLS.
+type ServerEvent struct{ Event server.TLSEvent }
+
+// Unprotected says that calls are taken from other machines without TLS, and that
+// nothing in the configuration wants it so.
+type Unprotected struct {
+	// Listeners are the listeners with their addresses.
+	Listeners []string
+}
 
 // CheckChanged says that a check or a heartbeat changed its status.
 type CheckChanged struct{ Result health.Result }
@@ -93,6 +104,8 @@ func (SnapshotsOff) event()    {}
 func (RegistryEvent) event()   {}
 func (ClientEvent) event()     {}
 func (ConfigEvent) event()     {}
+func (ServerEvent) event()     {}
+func (Unprotected) event()     {}
 func (CheckChanged) event()    {}
 func (HandlerPanicked) event() {}
 func (GoroutineFailed) event() {}

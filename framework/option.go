@@ -6,6 +6,8 @@ import (
 	"net"
 	"slices"
 
+	"google.golang.org/grpc"
+
 	"plinth.internal/client"
 	"plinth.internal/middleware"
 	"plinth.internal/registry"
@@ -26,9 +28,11 @@ type options struct {
 	listeners    map[string]net.Listener
 	registry     *registry.Registry
 	client       []client.Option
+	serverGRPC   []grpc.ServerOption
 	middleware   []middleware.Middleware
 	logOutput    io.Writer
 	events       func(Event)
+	unbuilt      bool // the configuration is all that is wanted of the app
 }
 
 type optionFunc func(*options)
@@ -79,6 +83,15 @@ func WithRegistry(r *registry.Registry) Option {
 // Service.HTTPClient.
 func WithClientOptions(opts ...client.Option) Option {
 	return optionFunc(func(o *options) { o.client = append(o.client, opts...) })
+}
+
+// WithServerOptions adds options to the gRPC server, after the framework's own:
+// grpc.MaxRecvMsgSize, for example, where requests are larger than grpc's
+// default of 4 MB. The framework uses the options for one interceptor itself:
+// add interceptors with grpc.ChainUnaryInterceptor and
+// grpc.ChainStreamInterceptor, which come inside of all middlewares.
+func WithServerOptions(opts ...grpc.ServerOption) Option {
+	return optionFunc(func(o *options) { o.serverGRPC = append(o.serverGRPC, opts...) })
 }
 
 // WithMiddleware adds middlewares around the handlers of gRPC and HTTP alike,

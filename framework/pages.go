@@ -87,6 +87,12 @@ func (a *App) Health() HealthDocument {
 			doc.Status = HealthDegraded
 		}
 	}
+	if c, ok := a.tlsHealth(); ok {
+		doc.Checks = append(doc.Checks, c)
+		if c.Status != HealthOK {
+			doc.Status = HealthDegraded
+		}
+	}
 	if status.State == registry.Lost || status.State == registry.Registering {
 		doc.Status = HealthDegraded
 	}
@@ -150,6 +156,7 @@ func (a *App) metricsPage() http.Handler {
 			string(registry.Registered), string(registry.Lost), string(registry.Withdrawn))
 		a.metrics.SetConfigValid(a.cfg.Status().Err == nil)
 		a.measureViews(time.Now())
+		a.measureTLS()
 		for _, c := range doc.Checks {
 			a.metrics.SetCheck(c.Name, c.Status == string(health.StatusOK))
 		}

@@ -29,6 +29,8 @@ func (a *App) count(e Event) {
 		a.countClient(e.Event)
 	case ConfigEvent:
 		a.countConfig(e.Event)
+	case ServerEvent:
+		a.countServer(e.Event)
 	}
 }
 
@@ -52,6 +54,10 @@ func describe(e Event) string {
 		return describeClient(e.Event)
 	case ConfigEvent:
 		return describeConfig(e.Event)
+	case ServerEvent:
+		return describeServer(e.Event)
+	case Unprotected:
+		return "calls are taken from other machines without TLS: give server.tls.cert_file and key_file, or set server.tls.mode to insecure if that is what you want"
 	case CheckChanged:
 		return "check changed"
 	case HandlerPanicked:
@@ -72,7 +78,7 @@ func describe(e Event) string {
 
 func levelOf(e Event) zapcore.Level {
 	switch e := e.(type) {
-	case Waiting, Unregistered, SnapshotsOff, GoroutineFailed, SpansLost:
+	case Waiting, Unregistered, Unprotected, SnapshotsOff, GoroutineFailed, SpansLost:
 		return zapcore.WarnLevel
 	case HandlerPanicked:
 		return zapcore.ErrorLevel
@@ -82,6 +88,8 @@ func levelOf(e Event) zapcore.Level {
 		return levelOfClient(e.Event)
 	case ConfigEvent:
 		return levelOfConfig(e.Event)
+	case ServerEvent:
+		return levelOfServer(e.Event)
 	case CheckChanged:
 		if e.Result.Status != health.StatusOK {
 			return zapcore.WarnLevel
@@ -114,6 +122,10 @@ func fieldsOf(e Event) []zap.Field {
 		return fieldsOfClient(e.Event)
 	case ConfigEvent:
 		return fieldsOfConfig(e.Event)
+	case ServerEvent:
+		return fieldsOfServer(e.Event)
+	case Unprotected:
+		return []zap.Field{zap.Strings("listeners", e.Listeners)}
 	case CheckChanged:
 		return []zap.Field{
 			zap.String("check", e.Result.Name), zap.String("status", string(e.Result.Status)),

@@ -11,6 +11,7 @@ import (
 	"plinth.internal/client"
 	"plinth.internal/config"
 	"plinth.internal/registry"
+	"plinth.internal/server"
 )
 
 // TestEveryEventIsRendered builds one event of every type that the sources
@@ -22,6 +23,10 @@ func TestEveryEventIsRendered(t *testing.T) {
 			Listening{}, Waiting{err}, Ready{}, Unregistered{}, SnapshotsOff{err}, CheckChanged{}, HandlerPanicked{}, GoroutineFailed{Err: err},
 			SpansLost{err}, Stopping{}, PhaseEnded{}, Stopped{},
 			RegistryEvent{registry.AnnouncementChanged{}}, ClientEvent{client.ViewChanged{}}, ConfigEvent{config.Applied{}},
+			ServerEvent{server.TLSRejected{Err: err}}, Unprotected{},
+		},
+		"../server": {
+			ServerEvent{server.TLSReloaded{}}, ServerEvent{server.TLSRejected{Err: err}}, ServerEvent{server.TLSRefused{Err: err}},
 		},
 		"../config": {
 			ConfigEvent{config.Applied{}}, ConfigEvent{config.Rejected{Err: err}}, ConfigEvent{config.RestartNeeded{}},
@@ -37,7 +42,8 @@ func TestEveryEventIsRendered(t *testing.T) {
 		"../client": {
 			ClientEvent{client.ViewChanged{}}, ClientEvent{client.ViewFailed{Err: err}}, ClientEvent{client.CallRetried{Err: err}},
 			ClientEvent{client.LastResort{}}, ClientEvent{client.CallGaveUp{Err: err}}, ClientEvent{client.CallRejected{Err: &client.BreakerError{}}},
-			ClientEvent{client.CallBounced{}}, ClientEvent{client.CallHedged{}}, ClientEvent{client.InstanceEjected{}}, ClientEvent{client.InstanceReturned{}},
+			ClientEvent{client.CallBounced{}}, ClientEvent{client.CallHedged{}}, ClientEvent{client.InstanceEjected{}}, ClientEvent{client.RouteFellBack{}}, ClientEvent{client.InstanceReturned{}},
+			ClientEvent{client.TLSReloaded{}}, ClientEvent{client.TLSRejected{Err: err}},
 		},
 	} {
 		rendered := map[string]bool{}
@@ -49,6 +55,10 @@ func TestEveryEventIsRendered(t *testing.T) {
 					name = reflect.TypeOf(inner.Event).Name()
 				}
 			case ClientEvent:
+				if dir != "." {
+					name = reflect.TypeOf(inner.Event).Name()
+				}
+			case ServerEvent:
 				if dir != "." {
 					name = reflect.TypeOf(inner.Event).Name()
 				}

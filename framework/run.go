@@ -63,7 +63,10 @@ func run(name string, setup Setup, args []string, stdout, stderr io.Writer, opts
 		_, _ = fmt.Fprintf(stdout, "%s %s (plinth %s, %s)\n", name, buildVersion(), frameworkVersion(), goVersion())
 		return exitOK
 	}
-	app, err := New(name, setup, append(opts, flags.options...)...)
+	// What asks a running instance needs no file but its configuration: one for
+	// TLS that is broken at the moment says nothing about that instance.
+	unbuilt := optionFunc(func(o *options) { o.unbuilt = flags.command == "healthcheck" })
+	app, err := New(name, setup, append(append(opts, flags.options...), unbuilt)...)
 	if err != nil {
 		return fail(exitCode(err), err)
 	}

@@ -58,7 +58,7 @@ func (s *Service) NetRPC(name string, opts ...client.NetRPCOption) (*client.NetR
 // unless options say otherwise. The service is ready once every critical check
 // has passed, and is not while one fails.
 func (s *Service) Check(name string, fn func(context.Context) error, opts ...health.CheckOption) {
-	if name == configCheck {
+	if isReserved(name) {
 		s.app.note(reserved(name))
 		return
 	}
@@ -68,7 +68,7 @@ func (s *Service) Check(name string, fn func(context.Context) error, opts ...hea
 // Heartbeat watches over a goroutine: the service is not ready while the
 // returned function has not been called for longer than pause.
 func (s *Service) Heartbeat(name string, pause time.Duration) (beat func()) {
-	if name == configCheck {
+	if isReserved(name) {
 		s.app.note(reserved(name))
 		return func() {}
 	}
@@ -123,9 +123,9 @@ func (s *Service) Tracer() oteltrace.Tracer { return s.app.tracer.Provider().Tra
 //	limits.Get().PerUser
 func (s *Service) Config() *config.Config { return s.app.cfg }
 
-// reserved is the error of a check that would hide the configuration's own.
+// reserved is the error of a check that would hide one of the framework's own.
 func reserved(name string) error {
-	return fmt.Errorf("add health check %q: the name stands for the configuration; choose another one", name)
+	return fmt.Errorf("add health check %q: the framework has one of this name; choose another one", name)
 }
 
 // note keeps an error of a registration for the end of setup.

@@ -33,16 +33,18 @@ type settings struct {
 }
 
 type serviceSettings struct {
-	Version string `yaml:"version" doc:"version that is registered and shown; the build's own unless set"`
-	Zone    string `yaml:"zone" doc:"zone that is registered"`
+	Version  string            `yaml:"version" doc:"version that is registered and shown; the build's own unless set"`
+	Metadata map[string]string `yaml:"metadata" doc:"what is registered beside the version, for routing rules for instance; the name framework is taken"`
+	Zone     string            `yaml:"zone" doc:"zone that is registered, and that this service's own calls stay in where they can"`
 }
 
 type serverSettings struct {
-	GRPC      grpcSettings  `yaml:"grpc"`
-	HTTP      httpSettings  `yaml:"http"`
-	Admin     adminSettings `yaml:"admin"`
-	Advertise string        `yaml:"advertise" doc:"host that others reach this instance at; detected unless set"`
-	Drain     drainSettings `yaml:"drain"`
+	GRPC      grpcSettings      `yaml:"grpc"`
+	HTTP      httpSettings      `yaml:"http"`
+	Admin     adminSettings     `yaml:"admin"`
+	Advertise string            `yaml:"advertise" doc:"host that others reach this instance at; detected unless set"`
+	Drain     drainSettings     `yaml:"drain"`
+	TLS       serverTLSSettings `yaml:"tls"`
 }
 
 type grpcSettings struct {

@@ -43,6 +43,10 @@ type hedgeSettings struct {
 	Delay   time.Duration `yaml:"delay" doc:"time before the second attempt; unless set, what 95 % of the method's own calls take"`
 }
 
+type clientHTTPSettings struct {
+	MaxConnections int `yaml:"max_connections" doc:"most connections to one instance over HTTP, in use or waiting for the next request; 256 unless set, below zero for no bound"`
+}
+
 type classicSettings struct {
 	FailureShare float64       `yaml:"failure_share" doc:"share of failures above which a classic breaker opens; 0.5 unless set"`
 	MinCalls     int           `yaml:"min_calls" doc:"calls within 10s below which it does not; 20 unless set"`
@@ -66,11 +70,17 @@ type ejectionSettings struct {
 type clientSettings struct {
 	callSettings `yaml:",inline"`
 
-	ConnectTimeout time.Duration           `yaml:"connect_timeout" doc:"longest time to make a connection; 500ms unless set"`
-	Balancer       string                  `yaml:"balancer" doc:"adaptive (the default), precise, least_request, round_robin, weighted, consistent_hash, random or pick_first"`
-	HashHeader     string                  `yaml:"hash_header" doc:"metadata or header whose value is the key of consistent_hash"`
-	Ejection       ejectionSettings        `yaml:"ejection"`
-	Methods        map[string]callSettings `yaml:"methods"`
+	Target         string                   `hot:"false"            yaml:"target" doc:"for gRPC: a target of grpc's own in place of the registry, such as xds:///orders; {service} in it stands for the service; registry or unset for the registry"`
+	TLS            clientTLSSettings        `yaml:"tls"`
+	ConnectTimeout time.Duration            `yaml:"connect_timeout" doc:"longest time to make a connection; 500ms unless set"`
+	HTTP           clientHTTPSettings       `yaml:"http"`
+	Balancer       string                   `yaml:"balancer" doc:"adaptive (the default), precise, least_request, round_robin, weighted, consistent_hash, random or pick_first"`
+	HashHeader     string                   `yaml:"hash_header" doc:"metadata or header whose value is the key of consistent_hash"`
+	ZoneFactor     float64                  `yaml:"zone_factor" doc:"how much dearer a call to an instance of another zone than service.zone is taken to be, for adaptive and precise; 1.3 unless set, 1 for no regard to zones"`
+	Subset         subsetSettings           `yaml:"subset"`
+	Ejection       ejectionSettings         `yaml:"ejection"`
+	Routes         map[string]routeSettings `yaml:"routes"`
+	Methods        map[string]callSettings  `yaml:"methods"`
 }
 
 // toggle is a truth value that may be left unset.
@@ -135,6 +145,9 @@ func (c *clientSettings) Validate() error {
 	v.addf(c.Balancer != "" && !oneOf(c.Balancer, balancer.Names()...), "balancer", "is none of %s", strings.Join(balancer.Names(), ", "))
 	v.addf(strings.ContainsFunc(c.HashHeader, notInHeader), "hash_header", "is not a name of a header: want letters, digits, and - _ .")
 	v.negative("connect_timeout", c.ConnectTimeout)
+	v.checkTarget(c.Target)
+	checkRoutes(&v, c.Routes)
+	c.checkReach(&v)
 	e := &c.Ejection
 	v.addf(e.Consecutive < 0, "ejection.consecutive", "is below zero")
 	v.addf(e.MinCalls < 0, "ejection.min_calls", "is below zero")
@@ -172,7 +185,7 @@ func (s *settings) Validate() error {
 	if !s.levelsHold() {
 		return nil
 	}
-	var errs []error
+	errs := []error{checkDefaultTarget(s.Clients)}
 	t := newClientTable(s.Clients)
 	for _, k := range slices.SortedFunc(maps.Keys(t.resolved), clientKey.compare) {
 		if err := t.resolved[k].Validate(); err != nil {

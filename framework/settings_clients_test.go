@@ -12,6 +12,7 @@ import (
 	"plinth.internal/client/breaker"
 	"plinth.internal/client/outlier"
 	"plinth.internal/client/retry"
+	"plinth.internal/client/subset"
 	"plinth.internal/config"
 )
 
@@ -47,6 +48,7 @@ clients:
     timeout: 1s
     attempt_timeout: 300ms
     connect_timeout: 200ms
+    http: {max_connections: 32}
     retry: {max_attempts: 2, backoff: 5ms, max_backoff: 50ms}
     balancer: consistent_hash
     hash_header: x-user
@@ -60,12 +62,15 @@ clients:
 	}
 	all := client.Settings{
 		Timeout: 2 * time.Second, ConnectTimeout: client.DefaultConnectTimeout, Balancer: balancer.NameRoundRobin, Retry: retry.Policy{}.WithDefaults(),
+		MaxConnections: client.DefaultMaxConnections,
+		ZoneFactor:     balancer.DefaultAwayFactor, Subset: subset.Config{}.WithDefaults(),
 		Hedge:    retry.HedgePolicy{Enabled: true, Delay: 10 * time.Millisecond},
 		Breaker:  breaker.Config{Policy: breaker.PolicyClassic, MinCalls: 7}.WithDefaults(),
 		Ejection: outlier.Config{Off: true, Base: 90 * time.Second}.WithDefaults(),
 	}
 	billing := all
 	billing.Timeout, billing.AttemptTimeout, billing.ConnectTimeout = time.Second, 300*time.Millisecond, 200*time.Millisecond
+	billing.MaxConnections = 32
 	billing.Retry = retry.Policy{MaxAttempts: 2, Backoff: 5 * time.Millisecond, MaxBackoff: 50 * time.Millisecond}
 	billing.Balancer, billing.HashHeader = balancer.NameConsistentHash, "x-user"
 	billing.Ejection = outlier.Config{Consecutive: 3, MinCalls: 4, FailureShare: 0.4, Worse: 0.2, Base: 90 * time.Second, Max: 2 * time.Minute, MaxEjected: 0.3}
@@ -126,6 +131,11 @@ func TestClientSettingsErrors(t *testing.T) {
 		"a: {classic: {min_calls: -1}}":                                       `clients.a.classic.min_calls: "-1" is below zero`,
 		"a: {classic: {open_for: -1s}}":                                       `clients.a.classic.open_for: "-1s" is below zero`,
 		"a: {classic: {trials: -1}}":                                          `clients.a.classic.trials: "-1" is below zero`,
+		"a: {zone_factor: 0.9}":                                               `clients.a.zone_factor: "0.9" is not a factor from 1 on`,
+		"a: {zone_factor: .inf}":                                              `clients.a.zone_factor: ".inf"`,
+		"a: {subset: {size: 9}}":                                              `clients.a.subset.size: "9" is below 10, and not 0 for all instances`,
+		"a: {subset: {size: -1}}":                                             `clients.a.subset.size: "-1" is not usable: want a number of instances`,
+		"a: {subset: {above: -1}}":                                            `clients.a.subset.above: "-1" is below zero`,
 		"a: {ejection: {consecutive: -1}}":                                    `clients.a.ejection.consecutive: "-1" is below zero`,
 		"a: {ejection: {min_calls: -1}}":                                      `clients.a.ejection.min_calls: "-1" is below zero`,
 		"a: {ejection: {failure_share: .nan}}":                                `clients.a.ejection.failure_share: ".nan"`,

@@ -39,6 +39,10 @@ type Metrics struct {
 	// Ejections counts how often instances of the called service were kept from
 	// calls for their results, by the reason.
 	Ejections *prometheus.CounterVec
+	// RouteFallbacks counts the attempts for which a routing rule left no instance,
+	// by the called service, the rule, and whether they went "elsewhere" or
+	// "failed".
+	RouteFallbacks *prometheus.CounterVec
 	// RegistryErrors counts what went wrong with the registry, by reason.
 	RegistryErrors *prometheus.CounterVec
 	// BuildInfo is 1, with the versions of what runs.
@@ -52,6 +56,7 @@ type Metrics struct {
 	viewAge, instances                  *prometheus.GaugeVec
 	serverBounces                       *prometheus.CounterVec
 	config                              configMetrics
+	tls                                 tlsMetrics
 }
 
 // New builds a registry with the Go runtime's, the process' and the
@@ -67,6 +72,7 @@ func New() *Metrics {
 		Bounces:        counter("client_bounces_total", "Attempts that an instance handed back, busier than the others; sent to another one at once.", "service"),
 		Hedges:         counter("client_hedges_total", "Calls that were slow and sent a second time, by which attempt was answered first: the second one won or lost.", "service", "outcome"),
 		Ejections:      counter("client_ejections_total", "How often an instance was kept from calls for its results.", "service", "reason"),
+		RouteFallbacks: counter("client_route_fallbacks_total", "Attempts for which a routing rule left no instance, by what became of them: elsewhere or failed.", "service", "route", "outcome"),
 		serverBounces:  counter("server_bounces_total", "Calls that were handed back because more were in flight than the caller allows."),
 		registryState:  gauge("registry_state", "1 for the state that the registration is in.", "state"),
 		RegistryErrors: counter("registry_errors_total", "Failed operations and unusable entries of the registry.", "reason"),
@@ -79,6 +85,7 @@ func New() *Metrics {
 	}
 	m.serverBounces.WithLabelValues() // else it would begin with the first one
 	m.config = newConfigMetrics()
+	m.tls = newTLSMetrics()
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.registry.MustRegister(m.own()...)
 	return m
@@ -87,9 +94,9 @@ func New() *Metrics {
 // own are the framework's metrics, in the order of docs/metrics.md.
 func (m *Metrics) own() []prometheus.Collector {
 	return append([]prometheus.Collector{
-		m.Server, m.Client, m.Panics, m.serverBounces, m.Retries, m.Rejections, m.Bounces, m.Hedges, m.Ejections,
+		m.Server, m.Client, m.Panics, m.serverBounces, m.Retries, m.Rejections, m.Bounces, m.Hedges, m.Ejections, m.RouteFallbacks,
 		m.registryState, m.RegistryErrors, m.MassLapses, m.viewAge, m.instances, m.healthState, m.checkUp, m.BuildInfo,
-	}, m.config.own()...)
+	}, append(m.config.own(), m.tls.own()...)...)
 }
 
 // Registerer is where a service registers metrics of its own.

@@ -93,6 +93,7 @@ type grpcClientCall struct {
 
 	caller   context.Context // carries the metadata that the caller has set
 	headers  pairs           // keys in lower case
+	space    [4]string       // of the first headers
 	trailer  metadata.MD
 	peerInfo peer.Peer
 }
@@ -100,7 +101,8 @@ type grpcClientCall struct {
 func (c *grpcClientCall) init(ctx context.Context, kind Kind, target string, m *methodInfo, t transport) {
 	c.Kind = kind
 	c.Target = target
-	c.Service, c.Method = m.service, m.method
+	c.Service, c.Method, c.full = m.service, m.method, m.full
+	c.headers = c.space[:0]
 	c.Idempotency = idempotency(ctx, m.idempotency)
 	c.Start = time.Now()
 	c.transport = t
@@ -108,10 +110,7 @@ func (c *grpcClientCall) init(ctx context.Context, kind Kind, target string, m *
 }
 
 func (c *grpcClientCall) peer() string {
-	if c.peerInfo.Addr != nil {
-		return c.peerInfo.Addr.String()
-	}
-	return ""
+	return addrString(c.peerInfo.Addr)
 }
 
 func (c *grpcClientCall) header(key string) string {
@@ -173,13 +172,13 @@ type unaryClientCall struct {
 	cc         *grpc.ClientConn
 	invoke     grpc.UnaryInvoker
 	opts       []grpc.CallOption
-	forked     *forkedUnary // nil on the call itself
+	optSpace   [2]grpc.CallOption // for those of an attempt where the caller has none
+	forked     *forkedUnary       // nil on the call itself
 }
 
 func (c *unaryClientCall) run(ctx context.Context) error {
 	c.trailer = nil
-	n := len(c.opts)
-	opts := append(c.opts[:n:n], grpc.Trailer(&c.trailer), grpc.Peer(&c.peerInfo))
+	opts := append(append(c.optSpace[:0], c.opts...), grpc.Trailer(&c.trailer), grpc.Peer(&c.peerInfo))
 	if f := c.forked; f != nil {
 		if c.resp == nil {
 			c.resp = f.reply.New().Interface()
@@ -230,8 +229,8 @@ func (c *streamClientCall) run(ctx context.Context) error {
 
 // methodInfo is what is known of a method before it is called.
 type methodInfo struct {
-	service, method string
-	idempotency     Idempotency
+	service, method, full string
+	idempotency           Idempotency
 }
 
 // methodTable remembers methods; it is read without a lock and grows once a
@@ -251,6 +250,7 @@ func (t *methodTable) get(fullMethod string) *methodInfo {
 	}
 	m := &methodInfo{}
 	m.service, m.method = SplitMethod(fullMethod)
+	m.full = strings.TrimPrefix(fullMethod, "/")
 	m.idempotency = declaredIdempotency(m.service, m.method)
 
 	t.mu.Lock()

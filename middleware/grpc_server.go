@@ -50,21 +50,24 @@ type grpcServerCall struct {
 
 	incoming context.Context // as grpc made it: carries metadata, peer and the transport stream
 	replies  pairs
-	trailers metadata.MD // nil until something is set
-	leaving  []func()    // what BeforeReply was given
+	space    [2]string // of the first reply
+	trailers pairs
+	leaving  []func() // what BeforeReply was given
 }
 
 func (c *grpcServerCall) init(ctx context.Context, kind Kind, fullMethod string, t transport) {
 	c.Kind = kind
 	c.Service, c.Method = SplitMethod(fullMethod)
+	c.full = strings.TrimPrefix(fullMethod, "/")
+	c.replies = c.space[:0]
 	c.Start = time.Now()
 	c.transport = t
 	c.incoming = ctx
 }
 
 func (c *grpcServerCall) peer() string {
-	if p, ok := peer.FromContext(c.incoming); ok && p.Addr != nil {
-		return p.Addr.String()
+	if p, ok := peer.FromContext(c.incoming); ok {
+		return addrString(p.Addr)
 	}
 	return ""
 }
@@ -83,12 +86,7 @@ func (c *grpcServerCall) beforeReply(fn func())      { c.leaving = append(c.leav
 func (c *grpcServerCall) fork() (*Call, bool)        { return nil, false }
 func (c *grpcServerCall) adopt(*Call)                {}
 
-func (c *grpcServerCall) setTrailer(key, value string) {
-	if c.trailers == nil {
-		c.trailers = metadata.MD{}
-	}
-	c.trailers.Set(key, value)
-}
+func (c *grpcServerCall) setTrailer(key, value string) { c.trailers.set(strings.ToLower(key), value) }
 
 // finish sends what there is to say beside the outcome.
 func (c *grpcServerCall) finish(err error) {
@@ -97,7 +95,9 @@ func (c *grpcServerCall) finish(err error) {
 	}
 	c.flush(err == nil)
 	if len(c.trailers) > 0 {
-		_ = grpc.SetTrailer(c.incoming, c.trailers) // errs only where the stream is gone, and its reader
+		md := newReplyMD(c.trailers)
+		_ = grpc.SetTrailer(c.incoming, md.MD) // errs only where the stream is gone, and its reader
+		md.free()
 	}
 }
 
@@ -109,11 +109,12 @@ func (c *grpcServerCall) flush(ok bool) {
 	if len(c.replies) == 0 {
 		return
 	}
-	md := metadata.Pairs(c.replies...)
+	md := newReplyMD(c.replies)
 	c.replies = nil
-	if !ok || grpc.SetHeader(c.incoming, md) != nil {
-		_ = grpc.SetTrailer(c.incoming, md)
+	if !ok || grpc.SetHeader(c.incoming, md.MD) != nil {
+		_ = grpc.SetTrailer(c.incoming, md.MD)
 	}
+	md.free()
 }
 
 type unaryServerCall struct {

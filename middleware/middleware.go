@@ -148,6 +148,7 @@ type Call struct {
 	TraceID string
 
 	transport transport
+	full      string // of gRPC, what FullMethod says; "" where it is put together
 }
 
 // transport is what an adapter lends to its calls.
@@ -167,6 +168,9 @@ type transport interface {
 // FullMethod names what is called without its parameters: "orders.v1.Orders/Get"
 // for gRPC, "Orders/Get" for net/rpc, the method or route for HTTP.
 func (c *Call) FullMethod() string {
+	if c.full != "" {
+		return c.full
+	}
 	if c.Kind.HTTP() || c.Service == "" {
 		return c.Method
 	}

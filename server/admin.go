@@ -163,6 +163,7 @@ type pageData struct {
 
 var page = template.Must(template.New("page").Parse(`<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<link rel="icon" href="data:,">
 <title>{{.Title}}</title>
 <style>
 :root{color-scheme:light dark;font:15px/1.5 system-ui,sans-serif}

@@ -22,7 +22,6 @@ import (
 	"net"
 	"net/http"
 	"reflect"
-	"runtime"
 	"sync"
 	"time"
 
@@ -55,6 +54,21 @@ const (
 	unmatchedHTTPPattern = "unmatched"
 )
 
+// streamWorkers are the goroutines that wait for gRPC calls. Calls come in bursts,
+// as many at once as a connection has delivered, and one that finds no worker
+// waiting gets a goroutine of its own: with two workers a tenth of a server's time
+// went into growing stacks, with 32 less than a fiftieth.
+const streamWorkers = 32
+
+// How much a client may send over gRPC before the handler has read it: of one
+// stream, and of all streams of a connection, in bytes. Left to itself grpc begins
+// with 64 KiB, goes up to 16 MiB, and measures the connection with a ping every
+// few calls, which costs a unary call a sixth of its time.
+const (
+	StreamWindow     = 1 << 20
+	ConnectionWindow = 4 << 20
+)
+
 // Config is what a server is built from.
 type Config struct {
 	// Service is the name of the service, for metrics and errors.
@@ -77,6 +91,8 @@ type Config struct {
 	Debug string
 	// Reflection offers gRPC reflection on the port for calls, too.
 	Reflection bool
+	// TLS protects the listeners for gRPC and HTTP; nil leaves them plain.
+	TLS *TLS
 	// GRPCOptions are added to the server's own.
 	GRPCOptions []grpc.ServerOption
 }
@@ -89,6 +105,7 @@ type Server struct {
 	http      *http.Server
 	admin     *http.Server
 	activity  *activity
+	secure    *secure         // nil without TLS
 	stopping  context.Context // ends with Stop
 	endWatch  context.CancelFunc
 
@@ -116,6 +133,12 @@ func New(cfg Config) (*Server, error) {
 			s.listeners[name] = l
 		}
 	}
+	if cfg.TLS != nil {
+		var err error
+		if s.secure, err = newSecure(*cfg.TLS); err != nil {
+			return nil, err
+		}
+	}
 	s.stopping, s.endWatch = context.WithCancel(context.Background())
 	chain := append([]middleware.Middleware{s.activity.middleware}, cfg.Middleware...)
 	s.cfg.Middleware = chain
@@ -126,8 +149,13 @@ func New(cfg Config) (*Server, error) {
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: MaxConnectionAge, MaxConnectionAgeGrace: MaxConnectionGrace}),
 		// Workers keep their grown stacks; a new goroutine for each call grows
 		// and copies its own.
-		grpc.NumStreamWorkers(uint32(runtime.GOMAXPROCS(0))),
+		grpc.NumStreamWorkers(streamWorkers),
+		grpc.InitialWindowSize(StreamWindow),
+		grpc.InitialConnWindowSize(ConnectionWindow),
 	}, cfg.GRPCOptions...)
+	if s.secure != nil {
+		opts = append(opts, grpc.Creds(newTransportCredentials()))
+	}
 	s.grpc = grpc.NewServer(opts...)
 	healthpb.RegisterHealthServer(s.grpc, healthServer{cfg.Health.GRPC(), s.stopping})
 	if cfg.Reflection {
@@ -148,6 +176,7 @@ func New(cfg Config) (*Server, error) {
 func newHTTPServer(h http.Handler) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true) // where there is TLS
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
 		Handler: h, Protocols: protocols, MaxHeaderBytes: maxHeaderBytes,
@@ -293,10 +322,16 @@ func (s *Server) Serve(failed func(error)) {
 		return
 	}
 	s.serving = true
+	if s.secure != nil {
+		go s.secure.follow(s.stopping)
+	}
 	run := func(name string, serve func(net.Listener) error) {
 		l, ok := s.listeners[name]
 		if !ok {
 			return
+		}
+		if s.secure != nil && name != Admin {
+			l = s.secure.listener(name, l)
 		}
 		go func() {
 			if err := serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, grpc.ErrServerStopped) {

@@ -34,6 +34,9 @@ func parseTraceparent(s string) (cfg oteltrace.SpanContextConfig, ok bool) {
 	return cfg, true
 }
 
+// traceIDOf is the trace ID in a traceparent that is one.
+func traceIDOf(traceparent string) string { return traceparent[3:35] }
+
 func formatTraceparent(sc oteltrace.SpanContext) string {
 	var b [traceparentLen]byte
 	id, span := sc.TraceID(), sc.SpanID()

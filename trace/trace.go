@@ -89,18 +89,26 @@ type Writer interface {
 // it has a trace ID but no span ID after an x-trace-id, and is empty where the
 // caller sent nothing that could be read, which is never an error.
 func Extract(ctx context.Context, r Reader) (context.Context, oteltrace.SpanContext) {
+	ctx, parent, _ := ExtractID(ctx, r)
+	return ctx, parent
+}
+
+// ExtractID is [Extract] that also returns the trace ID as the caller has written
+// it in a traceparent, which saves to write it again; "" where there was none.
+func ExtractID(ctx context.Context, r Reader) (context.Context, oteltrace.SpanContext, string) {
 	if b := r.Header(BaggageHeader); b != "" {
 		if bag, err := baggage.Parse(b); err == nil {
 			ctx = baggage.ContextWithBaggage(ctx, bag)
 		}
 	}
-	cfg, ok := parseTraceparent(r.Header(TraceparentHeader))
+	header := r.Header(TraceparentHeader)
+	cfg, ok := parseTraceparent(header)
 	if !ok {
 		id, ok := parseTraceID(r.Header(TraceIDHeader))
 		if !ok {
-			return ctx, oteltrace.SpanContext{}
+			return ctx, oteltrace.SpanContext{}, ""
 		}
-		return ctx, oteltrace.NewSpanContext(oteltrace.SpanContextConfig{TraceID: id, Remote: true})
+		return ctx, oteltrace.NewSpanContext(oteltrace.SpanContextConfig{TraceID: id, Remote: true}), ""
 	}
 	cfg.Remote = true
 	if s := r.Header(TracestateHeader); s != "" {
@@ -108,23 +116,26 @@ func Extract(ctx context.Context, r Reader) (context.Context, oteltrace.SpanCont
 			cfg.TraceState = state
 		}
 	}
-	return ctx, oteltrace.NewSpanContext(cfg)
+	return ctx, oteltrace.NewSpanContext(cfg), traceIDOf(header)
 }
 
 // Inject writes the span context and the baggage in ctx into the headers of a
-// request.
-func Inject(ctx context.Context, w Writer) {
+// request. It returns the trace ID that it has written, as [ID] does, "" where
+// there was none.
+func Inject(ctx context.Context, w Writer) (traceID string) {
 	sc := oteltrace.SpanContextFromContext(ctx)
 	if !sc.IsValid() {
-		return
+		return ""
 	}
-	w.SetHeader(TraceparentHeader, formatTraceparent(sc))
+	header := formatTraceparent(sc)
+	w.SetHeader(TraceparentHeader, header)
 	if sc.TraceState().Len() > 0 {
 		w.SetHeader(TracestateHeader, sc.TraceState().String())
 	}
 	if bag := baggage.FromContext(ctx); bag.Len() > 0 {
 		w.SetHeader(BaggageHeader, bag.String())
 	}
+	return traceIDOf(header)
 }
 
 func newTraceID() (id oteltrace.TraceID) {

@@ -55,6 +55,10 @@ func TestExtract(t *testing.T) {
 		{"bad baggage", headers{"baggage": "=;", "x-trace-id": id}, id, false, false, "", ""},
 	} {
 		ctx, sc := trace.Extract(t.Context(), tc.in)
+		_, same, asText := trace.ExtractID(t.Context(), tc.in)
+		if want := tc.id; !same.Equal(sc) || asText != want && asText != "" || sc.HasSpanID() && asText == "" {
+			t.Errorf("%s: ExtractID has %+v and %q", tc.name, same, asText)
+		}
 		got := ""
 		if sc.HasTraceID() {
 			got = sc.TraceID().String()
@@ -73,15 +77,14 @@ func TestExtract(t *testing.T) {
 
 func TestInject(t *testing.T) {
 	out := headers{}
-	trace.Inject(t.Context(), out)
-	if len(out) != 0 {
-		t.Errorf("without a trace: %v", out)
+	if written := trace.Inject(t.Context(), out); len(out) != 0 || written != "" {
+		t.Errorf("without a trace: %v, %q", out, written)
 	}
 	in := headers{"traceparent": parent, "tracestate": "a=1", "baggage": "user=7"}
 	ctx, sc := trace.Extract(t.Context(), in)
-	trace.Inject(oteltrace.ContextWithSpanContext(ctx, sc), out)
-	if !maps.Equal(out, in) {
-		t.Errorf("out %v, in %v", out, in)
+	written := trace.Inject(oteltrace.ContextWithSpanContext(ctx, sc), out)
+	if !maps.Equal(out, in) || written != id {
+		t.Errorf("out %v (%q), in %v", out, written, in)
 	}
 }
 

@@ -2,7 +2,8 @@ package balancer
 
 // Adaptive draws ten endpoints at random and picks the one of the lowest cost:
 // latency, times the calls in flight on the server and one, times a penalty for
-// failures, divided by the weight. See [Endpoint.Stats] for the terms. The zero
+// failures, divided by the weight; and times a factor for instances of other zones
+// ([Set.SetAwayFactor]). See [Endpoint.Stats] for the terms. The zero
 // value is ready to use.
 type Adaptive struct {
 	// Rand is the source of random bits; nil means the runtime's own, which is

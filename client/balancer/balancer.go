@@ -62,6 +62,9 @@ type Member struct {
 	// Weight is the endpoint's share relative to the others; 0 or less means
 	// [DefaultWeight].
 	Weight int
+	// Away says that the instance is in another zone than the client; see
+	// [Set.SetAwayFactor].
+	Away bool
 	// Started is when the instance at the address says that it started; zero
 	// means long ago. See [SlowStart]. Another time than before means another
 	// process, of which nothing is known.

@@ -11,6 +11,7 @@ type terms struct {
 	latency float64 // nanoseconds
 	oldest  float64 // age of the oldest pending attempt, nanoseconds
 	share   float64 // of failures, beyond what all the others have
+	zone    float64 // factor of the cost, 1 for the client's own zone
 	cost    float64
 }
 
@@ -23,6 +24,7 @@ type view struct {
 	latency  float64 // never 0
 	failures float64
 	told     float64
+	away     float64       // factor of the cost of an endpoint that is away
 	fading   time.Duration // of failures
 }
 
@@ -34,6 +36,7 @@ func (f *fleet) view(at int64) view {
 		latency:  f.latency.value.load(),
 		failures: f.failures.load(),
 		told:     f.told.value.load(),
+		away:     f.away.load(),
 		fading:   f.failureTau(),
 	}
 	if v.latency <= 0 {
@@ -44,7 +47,7 @@ func (f *fleet) view(at int64) view {
 
 // cost estimates what it costs to send a call to the endpoint:
 //
-//	(latency + 1 ms) * (in-flight on the server + 1) * (1 + 50 * failure share) / weight
+//	(latency + 1 ms) * (in-flight on the server + 1) * (1 + 50 * failure share) / weight * zone
 //
 // What is not known of the endpoint is as the fleet's mean, and what is known
 // fades into it: an unknown endpoint neither attracts nor repels.
@@ -73,7 +76,8 @@ func (e *Endpoint) cost(v *view) terms {
 		t.latency = max(t.latency, floor*v.latency)
 		t.load = max(t.load, floor*v.load)
 	}
-	t.cost = (t.latency + grain) * (t.load + 1) * (1 + failureWeight*t.share) * DefaultWeight / float64(e.weight.Load())
+	t.zone = e.awayFactor(v)
+	t.cost = (t.latency + grain) * (t.load + 1) * (1 + failureWeight*t.share) * t.zone * DefaultWeight / float64(e.weight.Load())
 	return t
 }
 
@@ -139,6 +143,9 @@ type Stats struct {
 	FailureShare float64
 	Oldest       time.Duration
 	Cost         float64
+	// Zone is the factor of the cost for the endpoint's zone, 1 for the client's
+	// own; see [Set.SetAwayFactor].
+	Zone float64
 
 	// Warm is the part of its calls that the endpoint takes while it warms up; 1
 	// means all. See [SlowStart].
@@ -163,6 +170,7 @@ func (e *Endpoint) Stats(now time.Time) Stats {
 		FailureShare: t.share,
 		Oldest:       time.Duration(t.oldest),
 		Cost:         t.cost / float64(time.Second),
+		Zone:         t.zone,
 		Warm:         e.share(now),
 		Open:         e.open(now),
 	}

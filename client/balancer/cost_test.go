@@ -43,6 +43,15 @@ func TestCost(t *testing.T) {
 			v.a.BeginStream(v.at(0), &d)
 			v.a.End(v.at(time.Hour), &c, Succeeded)
 		}, time.Hour, 1, firstLatency, 0},
+		{"the latency ends with the answer", func(v env) {
+			var c, d Call
+			v.a.Begin(v.at(0), &c)
+			v.a.Begin(v.at(0), &d)
+			v.a.Answer(v.at(8*ms), &c)
+			v.a.Answer(v.at(9*ms), &c)
+			v.a.Answer(v.at(8*ms), &d)
+			v.a.End(v.at(time.Hour), &c, Succeeded)
+		}, time.Hour, 1, 8 * ms, 0},
 		{"latency fades into the mean", func(v env) {
 			call(v.b, v.at(0), 10*ms, Succeeded)
 			for range 200 { // the mean is b's

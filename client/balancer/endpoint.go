@@ -15,6 +15,7 @@ type Endpoint struct {
 
 	warm   warmUp
 	weight atomic.Int64
+	away   atomic.Bool // it is in another zone than the client
 	gate   atomic.Pointer[Gate]
 
 	// Written under mu, read by anybody. Times are as the fleet counts them, and
@@ -59,6 +60,7 @@ func (e *Endpoint) set(m Member) {
 		weight = DefaultWeight
 	}
 	e.weight.Store(int64(weight))
+	e.away.Store(m.Away)
 	if m.Gate == nil {
 		e.gate.Store(nil)
 	} else {
@@ -103,6 +105,7 @@ type Call struct {
 	begun      int64
 	process    uint32
 	stream     bool
+	took       int64 // until the answer, 0 = there has been none before the end
 }
 
 // Begin records that an attempt is sent to the endpoint. Every Begin must be
@@ -132,6 +135,21 @@ func (e *Endpoint) begin(now time.Time, c *Call, stream bool) {
 	e.mu.Unlock()
 }
 
+// Answer records that the answer to an attempt has come, now, although the attempt
+// goes on: its caller reads what follows at its own pace. It counts as in flight
+// until [Endpoint.End], but its latency ends here. Calling it is optional; the
+// first time counts.
+func (e *Endpoint) Answer(now time.Time, c *Call) {
+	at := e.fleet.at(now)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c.process != e.process || c.stream || c.took != 0 {
+		return
+	}
+	e.unlink(c)
+	c.took = max(at-c.begun, 1)
+}
+
 // End records how an attempt ended, now. It must be called exactly once.
 //
 // Only the latency of an attempt that succeeded is used as such: an error is
@@ -147,7 +165,10 @@ func (e *Endpoint) End(now time.Time, c *Call, outcome Outcome) {
 		return
 	}
 	took := -1.0
-	if !c.stream {
+	switch {
+	case c.took != 0:
+		took = float64(c.took)
+	case !c.stream:
 		e.unlink(c)
 		took = float64(max(at-c.begun, 0))
 	}

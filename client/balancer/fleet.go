@@ -15,6 +15,7 @@ type fleet struct {
 	inFlight atomic.Int64 // this client's attempts on all endpoints
 	heard    atomic.Int64 // when a server last reported its load
 	ended    atomic.Int64 // when an attempt last ended
+	away     number       // factor of the cost of endpoints that are away, 0 = 1
 
 	// mu guards what is written; readers take the values as they are. A sample
 	// that finds it taken is dropped: one of many is not worth waiting for.

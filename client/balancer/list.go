@@ -160,22 +160,33 @@ func (l *List) among(buf []int, r *Request) int {
 	return n
 }
 
-// cheapest is one of the candidates whose costs are about the lowest.
+// cheapest is one of the candidates whose costs are about the lowest: of those in
+// the client's own zone, if any of them is.
 func (l *List) cheapest(candidates []int, now time.Time, source func() uint64) int {
 	if len(candidates) == 1 {
 		return candidates[0]
 	}
 	f := l.endpoints[candidates[0]].fleet
 	v := f.view(f.at(now))
+	if v.away > 1 && scale(uint32(random(source)), awayLook) == 0 {
+		v.away = 1
+	}
 	var costs [choices]float64
-	lowest := math.Inf(1)
+	var away [choices]bool
+	lowest, home := math.Inf(1), false
 	for k, i := range candidates {
-		costs[k] = l.endpoints[i].cost(&v).cost
-		lowest = min(lowest, costs[k])
+		t := l.endpoints[i].cost(&v)
+		costs[k], away[k] = t.cost, t.zone > 1
+		lowest = min(lowest, t.cost)
+	}
+	if v.away > 1 {
+		for k := range candidates {
+			home = home || !away[k] && costs[k] <= lowest*alike
+		}
 	}
 	best, seen := candidates[0], 0
 	for k, i := range candidates {
-		if costs[k] > lowest*alike {
+		if costs[k] > lowest*alike || home && away[k] {
 			continue
 		}
 		seen++

@@ -1,11 +1,12 @@
 // Package chaos treats what a service depends on badly, and looks at what its
 // clients notice of it. It is nothing but tests: TestChaos is about a bad etcd,
 // TestFleet about instances that die, hang, slow down or fail, and about bad
-// networks between them and their clients. `go test ./internal/chaos` runs every
-// scenario in a short form, and
+// networks between them and their clients, over gRPC and, where it is about the
+// same verdict, over HTTP and net/rpc too. `go test ./internal/chaos` runs most
+// scenarios in a short form, and
 //
 //	go test ./internal/chaos -run TestChaos -full -write -timeout 20m
-//	go test ./internal/chaos -run TestFleet -full -write -timeout 30m
+//	go test ./internal/chaos -run TestFleet -full -write -timeout 45m
 //
 // run them at their real length and write docs/chaos.md and docs/faults.md.
 //

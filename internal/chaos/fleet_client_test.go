@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"reflect"
 	"runtime"
@@ -26,7 +25,6 @@ import (
 	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"plinth.internal/client"
 	"plinth.internal/middleware"
@@ -53,6 +51,7 @@ type callerSpec struct {
 	Precise        bool          `json:"precise"` // the balancer that asks when what it knows is old
 	Dials          bool          `json:"dials"`   // tell of every attempt to connect
 	Plain          bool          `json:"plain"`   // plain grpc-go, nothing of Plinth
+	Transport      string        `json:"transport"`
 }
 
 // callers is a process of clients that call the fleet at a steady rate, whatever
@@ -62,6 +61,7 @@ type callers struct {
 	cancel atomic.Uint64 // per cent of the calls that are given up half way
 	rate   atomic.Uint64 // per cent of the spec's
 	conns  atomic.Int64
+	made   atomic.Uint64 // calls so far
 	calls  sync.WaitGroup
 	stop   chan struct{}
 }
@@ -117,19 +117,19 @@ func callFleet(args []string) int {
 		}
 	}()
 	for i := range x.spec.Clients {
-		conn, err := x.dial(i, reg)
+		do, err := x.dial(i, reg)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		x.calls.Go(func() { x.run(i, conn) })
+		x.calls.Go(func() { x.run(i, do) })
 		<-time.After(x.spec.Spread / time.Duration(x.spec.Clients))
 	}
 	select {} // obey ends the process
 }
 
 // dial makes one client.
-func (x *callers) dial(i int, reg *registry.Registry) (*grpc.ClientConn, error) {
+func (x *callers) dial(i int, reg *registry.Registry) (invoke, error) {
 	traced := grpc.WithStatsHandler(tracer{callers: x, client: i})
 	if x.spec.Plain {
 		m := manual.NewBuilderWithScheme("fleet")
@@ -138,9 +138,10 @@ func (x *callers) dial(i int, reg *registry.Registry) (*grpc.ClientConn, error) 
 			state.Endpoints = append(state.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{{Addr: addr}}})
 		}
 		m.InitialState(state)
-		return grpc.NewClient("fleet:///work", traced, grpc.WithResolvers(m),
+		conn, err := grpc.NewClient("fleet:///work", traced, grpc.WithResolvers(m),
 			grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))
+		return invokeGRPC(conn), err
 	}
 	opts := []client.Option{client.WithEvents(func(e client.Event) { tell(i, e) })}
 	if x.spec.Attempts != 0 || x.spec.AttemptTimeout != 0 || x.spec.Precise {
@@ -158,20 +159,19 @@ func (x *callers) dial(i int, reg *registry.Registry) (*grpc.ClientConn, error) 
 			return s
 		}))
 	}
-	if x.spec.Dials {
-		opts = append(opts, client.WithDialer(func(ctx context.Context, addr string) (net.Conn, error) {
-			var d net.Dialer
-			begun := time.Now()
-			c, err := d.DialContext(ctx, "tcp", addr)
-			emit(line{Kind: lineDial, Client: i, At: begun.UnixMicro(), Took: time.Since(begun).Microseconds(), Addr: addr, Up: err == nil})
-			return c, err
-		}))
+	m := &monitor{callers: x, client: i}
+	if x.spec.Dials || x.spec.Transport != overGRPC {
+		opts = append(opts, client.WithDialer(m.dial))
 	}
 	c, err := client.New(reg, opts...)
 	if err != nil {
 		return nil, err
 	}
-	return c.Conn(workService, traced)
+	if x.spec.Transport != overGRPC {
+		return m.invoker(c, x.spec.Transport)
+	}
+	conn, err := c.Conn(workService, traced)
+	return invokeGRPC(conn), err
 }
 
 // tell writes an event. Its fields are read by name, because which kinds of
@@ -218,7 +218,7 @@ func (x *callers) obey() {
 }
 
 // run calls at random moments, as many independent users do.
-func (x *callers) run(i int, conn *grpc.ClientConn) {
+func (x *callers) run(i int, do invoke) {
 	for {
 		rate := x.spec.Rate * float64(x.rate.Load()) / 100
 		pause := time.NewTimer(time.Duration(rand.ExpFloat64() / rate * float64(time.Second)))
@@ -227,19 +227,19 @@ func (x *callers) run(i int, conn *grpc.ClientConn) {
 			pause.Stop()
 			return
 		case <-pause.C:
-			x.calls.Go(func() { x.call(i, conn) })
+			x.calls.Go(func() { x.call(i, do) })
 		}
 	}
 }
 
-func (x *callers) call(i int, conn *grpc.ClientConn) {
+func (x *callers) call(i int, do invoke) {
 	begun := time.Now()
 	l := line{Kind: lineCall, Client: i, At: begun.UnixMicro()}
 	l.Idempotent = rand.Float64() >= x.spec.NonIdempotent
 	l.Bad = rand.Float64() < x.spec.Bad
 	l.Canceled = rand.Uint64N(100) < x.cancel.Load()
 	t := new(trace)
-	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), traceKey{}, t), workDeadline)
+	ctx, cancel := context.WithTimeout(context.Background(), workDeadline)
 	defer cancel()
 	if l.Idempotent {
 		ctx = middleware.WithIdempotency(ctx, middleware.Idempotent)
@@ -254,8 +254,8 @@ func (x *callers) call(i int, conn *grpc.ClientConn) {
 	if l.Bad {
 		kind = "bad"
 	}
-	err := conn.Invoke(ctx, workMethod, wrapperspb.String(kind+" "+strconv.FormatInt(l.At, 10)), new(wrapperspb.StringValue))
-	l.Took, l.Code, l.Tries = time.Since(begun).Microseconds(), status.Code(err), t.end()
+	err := do(ctx, &l, fmt.Sprintf("%s %d %d", kind, l.At, x.made.Add(1)), t)
+	l.Took, l.Code, l.Tries = time.Since(begun).Microseconds(), middleware.Code(err), t.end()
 	if err != nil && l.Code != codes.Canceled {
 		l.Reason = err.Error()
 	}

@@ -36,7 +36,8 @@ func testFleetKilled(t *testing.T, g *fleetGroup) {
 	w.timed(settled.p(0.99) <= calm(before), "p99 back to baseline within 1 s (at most 1.5 x baseline + 5 ms)", "%v, baseline %v", settled.p(0.99), before.p(0.99))
 	never := w.since(killed).tries(gone.Add(w.ttl), end, victim.seen)
 	w.check(len(never) == 0, "never routed to again after its TTL", "%d attempts", len(never))
-	w.finish(fleetRow{id: "F01", what: fmt.Sprintf("kill -9 one of %d, no restart; half of the calls idempotent", len(w.workers))})
+	share := calls.share(gone.Add(time.Second), end, victim.seen) * float64(len(w.workers))
+	w.finish(fleetRow{id: "F01", side: &fleetSide{fault: "F01: killed", sick: []*instance{victim}, share: share}, what: fmt.Sprintf("kill -9 one of %d, no restart; half of the calls idempotent", len(w.workers))})
 }
 
 // testFleetCrashLoop is F03: one instance after the other is killed and comes

@@ -18,7 +18,9 @@ import (
 // fleetRow is what a scenario of a fleet found out.
 type fleetRow struct {
 	id, variant, what string
+	transport         string
 	checks            []fleetCheck
+	side              *fleetSide // nil where it is not compared
 
 	// What every run records; the pairs are after the warm-up and at the end.
 	calls, lost       int
@@ -28,10 +30,20 @@ type fleetRow struct {
 	goroutines, conns [2]int
 }
 
+// name is what the row is called in the report.
+func (r *fleetRow) name() string {
+	name := strings.TrimSpace(r.id + " " + r.variant)
+	if r.transport != overGRPC {
+		name += " over " + r.transport
+	}
+	return name
+}
+
 // fleetCheck is one criterion and how it went.
 type fleetCheck struct {
 	criterion, measured string
 	ok                  bool
+	moot                bool // the transport has nothing that could meet it
 }
 
 // fleetReport collects the rows.
@@ -71,13 +83,15 @@ func writeFaults(t *testing.T) {
 	fleetReport.mu.Lock()
 	defer fleetReport.mu.Unlock()
 	rows := fleetReport.rows
-	slices.SortStableFunc(rows, func(a, b fleetRow) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.variant, b.variant)) })
+	slices.SortStableFunc(rows, func(a, b fleetRow) int {
+		return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.variant, b.variant), cmp.Compare(a.transport, b.transport))
+	})
 	var b strings.Builder
 	fmt.Fprintf(&b, `# What a fleet survives
 
 Written by the chaos suite; do not edit. To measure again:
 
-    go test ./internal/chaos -run TestFleet -full -write -timeout 30m
+    go test ./internal/chaos -run TestFleet -full -write -timeout 45m
 
 Measured on %s. %d instances of a service in a process each, %d processes of %d clients, each client with its own state and
 connections; the handler takes %v, callers wait %v, and all clients together make %.0f calls a second at random moments, whatever becomes of
@@ -85,23 +99,28 @@ them. Settings are the defaults but where a row says otherwise. Everything runs 
 one after the other, the rest four side by side; the load is what two cores carry so, not what ten machines would.
 
 "Lost" are calls that returned an error to their caller. "In flight on it" are calls with an attempt at that instance at that moment. An instance's
-fair share is one in the number of instances. The share of an instance counts attempts that were sent, as grpc's transport sees them.
+fair share is one in the number of instances. The share of an instance counts attempts that were sent: as grpc's transport tells, over HTTP requests
+that net/http has written, over net/rpc requests as they are on the wire. Where nothing else is said calls go over gRPC.
 
 | fault | what was done | criterion | measured | |
 |---|---|---|---|---|
 `, time.Now().UTC().Format("2006-01-02"), fleetServers, fleetCallers, fleetClients, workTime, workDeadline, fleetRate())
 	for _, r := range rows {
-		name := strings.TrimSpace(r.id + " " + r.variant)
+		name := r.name()
 		what := r.what
 		for _, c := range r.checks {
 			verdict := "met"
-			if !c.ok {
+			switch {
+			case c.moot:
+				verdict = "does not apply"
+			case !c.ok:
 				verdict = "**not met**"
 			}
 			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", name, what, c.criterion, c.measured, verdict)
 			name, what = "", ""
 		}
 	}
+	b.WriteString(sidesText(rows))
 	fmt.Fprintf(&b, `
 ## What every run records
 
@@ -112,7 +131,7 @@ attempts to each instance (timeline.csv; go test -artifacts keeps it). In all:
 |---|---|---|---|---|---|---|---|---|
 `)
 	for _, r := range rows {
-		fmt.Fprintf(&b, "| %s | %d | %d | %.3f | %.1f ms | %.1f ms | %s | %d, then %d | %d, then %d |\n", strings.TrimSpace(r.id+" "+r.variant), r.calls, r.lost, r.attempts,
+		fmt.Fprintf(&b, "| %s | %d | %d | %.3f | %.1f ms | %.1f ms | %s | %d, then %d | %d, then %d |\n", r.name(), r.calls, r.lost, r.attempts,
 			milliseconds(r.p50), milliseconds(r.p99), r.codes, r.goroutines[0], r.goroutines[1], r.conns[0], r.conns[1])
 	}
 	b.WriteString(fleetNotes)
@@ -130,10 +149,16 @@ const fleetNotes = `
 ## How to read it
 
 - F01: an attempt that was sent while the instance was dying counts as in flight on it.
+- F04 over HTTP and net/rpc: nothing but calls shows that a process is stopped, because neither protocol has a ping and its kernel goes on to
+  acknowledge. What a client knows of a silent instance fades within half a minute, and one call of each client then finds out anew. A server of net/rpc is
+  told no deadline, so it does what it finds when it goes on.
 - F16, F31: the trickle is a share of the fair share. A tenth of all calls on an instance that is ten times slower would put p99 where
   those calls are, so both criteria can only hold together when it is read so. Loss and delay come from a proxy: the delay of a segment that is
   sent again is the shortest that Linux waits, 200 ms, and holds up what follows it on that connection, as TCP does.
 - F17: the processes that retry and those that do not run beside one another in the same fleet.
+  INTERNAL and UNKNOWN are the same over HTTP, and over net/rpc every error is UNKNOWN, so one of them is laid beside the others.
+- Overload: the instance says that another one may be asked (grpc-retry-pushback-ms), over HTTP as over gRPC. net/rpc has no way to say so; its callers
+  get the error, which a function given to the client has turned into RESOURCE_EXHAUSTED by its text.
 - F22: the proxy acknowledges what it swallows, so the kernel's TCP_USER_TIMEOUT cannot help and the keepalive alone has to find it.
 - F28: "SYN" are the connections that the clients try to make. Refused ones cost an instance nothing, because it is not there; those are shown too.
   The first attempt after a connection was lost is made at once (F21), those after it wait as long as another instance can be called. A client that can

@@ -17,6 +17,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -36,22 +37,23 @@ const (
 // worker is the handler of an instance of the fleet. Its faults are switched on
 // and off by lines on standard input.
 type worker struct {
-	slow atomic.Int64 // nanoseconds more than workTime
-	fail atomic.Uint32
-	bad  atomic.Uint32                 // the code for bad requests
-	hang atomic.Pointer[chan struct{}] // closed when it is over; nil = no hang
+	slow  atomic.Int64 // nanoseconds more than workTime
+	fail  atomic.Uint32
+	bad   atomic.Uint32                 // the code for bad requests
+	limit atomic.Int64                  // calls at a time; 0 = any number
+	hang  atomic.Pointer[chan struct{}] // closed when it is over; nil = no hang
 
 	started, dropped, stale, open atomic.Int64
 }
 
-// Do serves a call. The request says whether it is a bad one and when the call
-// was made, in microseconds since 1970.
+// Do serves a call. The request says whether it is a bad one, when the call was
+// made, in microseconds since 1970, and has a number.
 func (w *worker) Do(ctx context.Context, in *wrapperspb.StringValue) (*wrapperspb.StringValue, error) {
 	w.started.Add(1)
-	w.open.Add(1)
+	open := w.open.Add(1)
 	defer w.open.Add(-1)
-	kind, at, _ := strings.Cut(in.GetValue(), " ")
-	sent, err := strconv.ParseInt(at, 10, 64)
+	words := append(strings.Fields(in.GetValue()), "", "")
+	sent, err := strconv.ParseInt(words[1], 10, 64)
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
@@ -62,7 +64,11 @@ func (w *worker) Do(ctx context.Context, in *wrapperspb.StringValue) (*wrappersp
 		<-time.After(100 * time.Microsecond)
 		return nil, status.Error(code, "this instance is a black hole")
 	}
-	if code := codes.Code(w.bad.Load()); code != codes.OK && kind == "bad" {
+	if limit := w.limit.Load(); limit > 0 && open > limit {
+		_ = grpc.SetTrailer(ctx, metadata.Pairs(pushback, "0")) // over other transports there is none
+		return nil, status.Error(codes.ResourceExhausted, "this instance has enough to do")
+	}
+	if code := codes.Code(w.bad.Load()); code != codes.OK && words[0] == "bad" {
 		return nil, status.Error(code, "this request is bad")
 	}
 	timer := time.NewTimer(workTime + time.Duration(w.slow.Load()))
@@ -109,6 +115,7 @@ func (w *worker) order(words []string) error {
 		w.slow.Store(0)
 		w.fail.Store(0)
 		w.bad.Store(0)
+		w.limit.Store(0)
 		if hang := w.hang.Swap(nil); hang != nil {
 			close(*hang)
 		}
@@ -123,6 +130,10 @@ func (w *worker) order(words []string) error {
 		} else {
 			w.bad.Store(uint32(code))
 		}
+		return err
+	case "limit":
+		n, err := strconv.ParseInt(words[1], 10, 64)
+		w.limit.Store(n)
 		return err
 	case "hang":
 		w.hang.Store(new(make(chan struct{})))
@@ -142,7 +153,8 @@ func serveFleet() {
 	go w.obey()
 	framework.Run(workService, func(_ context.Context, s *framework.Service) error {
 		s.RegisterService(&workDesc, w)
-		return nil
+		s.Handle(workPath, w)
+		return w.serveNetRPC()
 	})
 	exit(0)
 }

@@ -5,12 +5,15 @@ package chaos_test
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/codes"
+
+	"plinth.internal/middleware"
 )
 
 // perClient returns how many of the calls each client has at most.
@@ -51,7 +54,8 @@ func testFleetPaused(t *testing.T, g *fleetGroup) {
 	stopped := time.Now()
 	victim.p.signal(syscall.SIGSTOP)
 	pass(t, length)
-	w.judgeSilence(victim, stopped, time.Now())
+	side := &fleetSide{fault: "F04: stopped", sick: []*instance{victim}}
+	side.share = w.judgeSilence(victim, stopped, time.Now())
 	// Connections made later count for nothing: the kernel takes them for a
 	// process that is stopped, and nobody answers.
 	old := map[string]bool{}
@@ -65,19 +69,42 @@ func testFleetPaused(t *testing.T, g *fleetGroup) {
 			latest = max(latest, time.UnixMicro(l.At).Sub(stopped))
 		}
 	}
-	clients := len(w.callers) * fleetClients
-	w.timed(closed == clients && latest <= 13*time.Second+200*time.Millisecond, "its connections are closed within 13 s (and 0.2 s for timers)", "%d of %d, the last one after %v", closed, clients, latest.Round(time.Millisecond))
+	w.judgeClosed(closed, latest)
 	continued := time.Now()
 	victim.p.signal(syscall.SIGCONT)
 	back := w.returned(victim, continued, 30*time.Second)
+	side.back = back
 	w.timed(back != never, "after CONT at least half of its fair share within 30 s", "after %s", show(back))
 	c := victim.count()
-	w.check(c.Stale == 0, "work that came before it is dropped, not done", "%d calls done that nobody waited for, %d dropped", c.Stale, c.Dropped)
-	w.finish(fleetRow{id: "F04", what: fmt.Sprintf("SIGSTOP one instance for %v, then SIGCONT; half of the calls idempotent", length)})
+	const dropped, came = "work that came before it is dropped, not done", "%d calls done that nobody waited for, %d dropped"
+	if w.transport == overNetRPC {
+		w.moot("the protocol tells the server neither a deadline nor that the caller has gone", dropped, came, c.Stale, c.Dropped)
+	} else {
+		w.check(c.Stale == 0, dropped, came, c.Stale, c.Dropped)
+	}
+	w.finish(fleetRow{id: "F04", side: side, what: fmt.Sprintf("SIGSTOP one instance for %v, then SIGCONT; half of the calls idempotent", length)})
 }
 
-// judgeSilence looks at what an instance that does not answer costs.
-func (w *fleetWorld) judgeSilence(victim *instance, from, to time.Time) {
+// judgeClosed looks at the connections to an instance that was stopped.
+func (w *fleetWorld) judgeClosed(closed int, latest time.Duration) {
+	w.t.Helper()
+	const limit = 13*time.Second + 200*time.Millisecond
+	clients := len(w.callers) * fleetClients
+	latest = latest.Round(time.Millisecond)
+	if w.transport == overGRPC {
+		w.timed(closed == clients && latest <= limit, "its connections are closed within 13 s (and 0.2 s for timers)", "%d of %d, the last one after %v", closed, clients, latest)
+		return
+	}
+	why := "HTTP/1.1 has no ping; a connection ends with the call on it that is given up"
+	if w.transport == overNetRPC {
+		why = "net/rpc has no ping; a connection that owes an answer for a second ends with the call that is given up then"
+	}
+	w.moot(why+", and the kernel of a stopped process still acknowledges", "its connections are closed within 13 s", "%d connections of %d clients, the last one after %v", closed, clients, latest)
+}
+
+// judgeSilence looks at what an instance that does not answer costs, and returns
+// what it gets in fair shares.
+func (w *fleetWorld) judgeSilence(victim *instance, from, to time.Time) float64 {
 	w.t.Helper()
 	calls := w.ledger.made(from.Add(-time.Second), to)
 	lost := calls.lost()
@@ -99,6 +126,7 @@ func (w *fleetWorld) judgeSilence(victim *instance, from, to time.Time) {
 	w.check(over <= w.mayLose(0), "lost: at most 2 calls per client, and those in flight on it", "%d lost of %d by %d clients, at most %d by one; %d clients over the limit", len(lost), len(calls), len(mine), worst, over)
 	share := calls.share(from.Add(2*workDeadline), to, victim.seen)
 	w.timed(share < 0.01, "less than 1 % of the traffic goes to it after two deadlines", "%.2f %%", 100*share)
+	return share * float64(len(w.workers))
 }
 
 // testFleetDeadlock is F33: the handlers of one instance hang while its health
@@ -159,7 +187,36 @@ func testFleetBlackHole(t *testing.T, g *fleetGroup, code codes.Code) {
 	victim.p.order("well")
 	back := w.returned(victim, well, 30*time.Second)
 	w.timed(back != never, "half of its fair share again within 30 s after the fault", "after %s", show(back))
-	w.finish(fleetRow{id: "F17", variant: code.String(), what: fmt.Sprintf("one instance answers %s within 0.1 ms for %v; half of the clients do not retry", strings.ToUpper(code.String()), length)})
+	var side *fleetSide
+	if fault := sameFailure(code, w.transport); fault != "" {
+		share := calls.share(begun.Add(time.Second), well, victim.seen) * float64(len(w.workers))
+		side = &fleetSide{fault: fault, sick: []*instance{victim}, share: share, back: back}
+	}
+	w.finish(fleetRow{id: "F17", side: side, variant: code.String(), what: fmt.Sprintf("one instance answers %s within 0.1 ms for %v; half of the clients do not retry", answerOf(code, w.transport), length)})
+}
+
+// sameFailure tells which failures are the same over the transports, "" for one
+// that there is no counterpart of: over HTTP INTERNAL and UNKNOWN are the same
+// status, and over net/rpc every error is UNKNOWN.
+func sameFailure(code codes.Code, transport string) string {
+	switch {
+	case code == codes.Unavailable:
+		return "F17: fails at once, says unavailable"
+	case code == codes.Internal || transport == overNetRPC:
+		return "F17: fails at once"
+	}
+	return ""
+}
+
+// answerOf is what a failure is on the wire.
+func answerOf(code codes.Code, transport string) string {
+	switch transport {
+	case overHTTP:
+		return strconv.Itoa(middleware.HTTPStatus(code))
+	case overNetRPC:
+		return "an error"
+	}
+	return strings.ToUpper(code.String())
 }
 
 // testFleetBadRequests is F18: every instance fails one kind of request.
@@ -213,5 +270,5 @@ func testFleetCanceled(t *testing.T, g *fleetGroup) {
 		busy += i.count().Open
 	}
 	w.check(busy == 0, "calls in flight return to 0 exactly", "%d in the handlers", busy)
-	w.finish(fleetRow{id: "F27", what: fmt.Sprintf("callers cancel half of the calls, at a random moment of their 5 ms, for %v; half of the calls idempotent", length)})
+	w.finish(fleetRow{id: "F27", side: &fleetSide{fault: "F27: callers give up"}, what: fmt.Sprintf("callers cancel half of the calls, at a random moment of their 5 ms, for %v; half of the calls idempotent", length)})
 }

@@ -12,18 +12,33 @@ import (
 // testFleetSlow is F16: one instance, then three of them, take 50 ms more for
 // every call.
 func testFleetSlow(t *testing.T, g *fleetGroup) {
-	w := newFleetWorld(t, fleetSpec{etcd: g.etcd, group: g})
+	w := newFleetWorld(t, fleetSpec{etcd: g.etcd, group: g, rate: silenceRate})
 	length := pick(30*time.Second, 12*time.Second)
 	before := w.baseline(time.Now())
+	side := &fleetSide{fault: "F16: slow"}
 	for _, slow := range [][]*instance{w.workers[3:4], w.workers[3:6]} {
 		begun := time.Now()
 		for _, i := range slow {
 			i.p.order("slow 50ms")
 		}
 		pass(t, length)
-		w.judgeSlow(fmt.Sprintf("%d of %d: ", len(slow), len(w.workers)), slow, before, begun, time.Now())
+		end := time.Now()
+		w.judgeSlow(fmt.Sprintf("%d of %d: ", len(slow), len(w.workers)), slow, before, begun, end)
+		var addrs []string
+		for _, i := range slow {
+			addrs = append(addrs, i.seen)
+		}
+		share := w.ledger.made(begun.Add(2*time.Second), end).share(begun.Add(2*time.Second), end, addrs...)
+		side.sick, side.share = slow, share*float64(len(w.workers))/float64(len(slow))
 	}
-	w.finish(fleetRow{id: "F16", what: fmt.Sprintf("one instance takes 50 ms more for each call, after %v three do", length)})
+	if *full {
+		well := time.Now()
+		for _, i := range side.sick {
+			i.p.order("well")
+		}
+		side.back = w.returned(side.sick[0], well, time.Minute)
+	}
+	w.finish(fleetRow{id: "F16", side: side, what: fmt.Sprintf("one instance takes 50 ms more for each call, after %v three do", length)})
 }
 
 // judgeSlow looks at what slow instances cost and at what they still get.

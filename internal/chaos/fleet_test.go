@@ -12,7 +12,8 @@ import (
 
 // fleetGroup is what a scenario knows of those that run beside it.
 type fleetGroup struct {
-	etcd string
+	etcd      string
+	transport string // of the calls
 	// started says that the scenario has its processes, and returns when all
 	// scenarios have: to start them takes so much CPU that nobody should judge
 	// what it sees meanwhile.
@@ -36,6 +37,12 @@ func TestFleet(t *testing.T) {
 	}
 	sparse := func(precise bool, variant string) func(*testing.T, *fleetGroup) {
 		return func(t *testing.T, g *fleetGroup) { testFleetSparse(t, g, precise, variant) }
+	}
+	over := func(transport string, run func(*testing.T, *fleetGroup)) func(*testing.T, *fleetGroup) {
+		return func(t *testing.T, g *fleetGroup) {
+			g.transport = transport
+			run(t, g)
+		}
 	}
 	precise := []scenario{
 		{"F16-slow", testFleetSlow},
@@ -71,6 +78,25 @@ func TestFleet(t *testing.T) {
 			scenario{"F28-herd-all", herd(fleetServers, fleetServers, 100, 20*time.Second, "all instances")},
 			scenario{"F35-sparse-precise", sparse(true, "balancer precise")})
 	}
+	reach := []scenario{
+		{"F16-slow-http", over(overHTTP, testFleetSlow)},
+		{"F16-slow-netrpc", over(overNetRPC, testFleetSlow)},
+		{"F01-killed-http", over(overHTTP, testFleetKilled)},
+		{"F01-killed-netrpc", over(overNetRPC, testFleetKilled)},
+		{"F17-500-http", over(overHTTP, blackHole(codes.Internal))},
+		{"F17-error-netrpc", over(overNetRPC, blackHole(codes.Unknown))},
+	}
+	if *full {
+		reach = append(reach,
+			scenario{"F17-503-http", over(overHTTP, blackHole(codes.Unavailable))},
+			scenario{"F04-paused-http", over(overHTTP, testFleetPaused)},
+			scenario{"F04-paused-netrpc", over(overNetRPC, testFleetPaused)},
+			scenario{"F27-canceled-http", over(overHTTP, testFleetCanceled)},
+			scenario{"F27-canceled-netrpc", over(overNetRPC, testFleetCanceled)},
+			scenario{"overload", testFleetOverload},
+			scenario{"overload-http", over(overHTTP, testFleetOverload)},
+			scenario{"overload-netrpc", over(overNetRPC, testFleetOverload)})
+	}
 	for _, s := range []struct {
 		name      string
 		atOnce    int // at their full length
@@ -79,6 +105,7 @@ func TestFleet(t *testing.T) {
 		{"precise", 1, precise},
 		{"others", 4, others},
 		{"crowds", 1, crowds},
+		{"reach", 2, reach},
 	} {
 		slots, together := make(chan struct{}, s.atOnce), false
 		if !*full && !raced && len(s.scenarios) <= shortParallel {
@@ -104,6 +131,7 @@ func TestFleet(t *testing.T) {
 			}
 		})
 	}
+	judgeSides(t)
 	if *write {
 		writeFaults(t)
 	}

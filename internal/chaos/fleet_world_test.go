@@ -32,11 +32,13 @@ type fleetWorld struct {
 	spec    fleetSpec
 	ttl     time.Duration
 	workers []*instance
-	callers []*process
-	ledger  ledger
-	begun   time.Time
-	ended   time.Time // of the calls; zero while they go on
-	checks  []fleetCheck
+
+	transport string // one of those of the callers
+	callers   []*process
+	ledger    ledger
+	begun     time.Time
+	ended     time.Time // of the calls; zero while they go on
+	checks    []fleetCheck
 }
 
 // fleetSpec says how a fleet differs from the usual one.
@@ -85,7 +87,7 @@ func newFleetWorld(t *testing.T, spec fleetSpec) *fleetWorld {
 	if spec.rate == 0 {
 		spec.rate = fleetRate()
 	}
-	w := &fleetWorld{t: t, spec: spec, ttl: pick(registry.DefaultTTL, 2*time.Second)}
+	w := &fleetWorld{t: t, spec: spec, ttl: pick(registry.DefaultTTL, 2*time.Second), transport: spec.group.transport}
 	for i := range spec.servers {
 		w.workers = append(w.workers, w.newInstance(slices.Contains(spec.foreign, i)))
 	}
@@ -99,8 +101,12 @@ func newFleetWorld(t *testing.T, spec fleetSpec) *fleetWorld {
 		w.startCallers(i)
 	}
 	ready := spec.ready
-	if ready == nil {
+	switch {
+	case ready != nil:
+	case w.transport == overGRPC:
 		ready = (*fleetWorld).connected
+	default: // they connect with their calls
+		ready = (*fleetWorld).met
 	}
 	eventually(t, 90*time.Second, "the clients are ready", func() error { return ready(w) })
 	spec.group.started()
@@ -118,9 +124,25 @@ func (w *fleetWorld) connected() error {
 	return nil
 }
 
+// met returns an error until every client has called every instance.
+func (w *fleetWorld) met() error {
+	type pair struct {
+		client int
+		addr   string
+	}
+	pairs := map[pair]bool{}
+	for _, l := range w.ledger.connected(true, time.Time{}, time.Now()) {
+		pairs[pair{l.Client, l.Addr}] = true
+	}
+	if want := len(w.workers) * len(w.callers) * fleetClients; len(pairs) != want {
+		return fmt.Errorf("%d pairs of a client and an instance, want %d", len(pairs), want)
+	}
+	return nil
+}
+
 func (w *fleetWorld) newInstance(foreign bool) *instance {
 	i := &instance{w: w, host: newHost(), foreign: foreign}
-	i.addr = i.host + ":9000"
+	i.addr = i.at(w.transport)
 	i.seen = i.addr
 	if w.spec.wires {
 		i.wire = startWire(w.t, i.addr)
@@ -143,12 +165,23 @@ func (i *instance) start() {
 		i.p = launchTo(i.w.t, out, roleForeign, "", nil, i.addr)
 		return
 	}
-	args := []string{"--server.grpc.addr=" + i.addr, "--server.admin.addr=", "--telemetry.log.format=json"}
+	args := []string{"--server.grpc.addr=" + i.at(overGRPC), "--server.http.addr=" + i.at(overHTTP), "--server.admin.addr=", "--telemetry.log.format=json"}
 	if i.w.spec.etcd != "" {
 		args = append(args, "--registry.endpoints="+i.w.spec.etcd, "--registry.namespace="+i.w.namespace(), "--registry.ttl="+i.w.ttl.String())
 	}
-	i.p = launchTo(i.w.t, out, roleWorker, "", nil, args...)
+	var env []string
+	if i.w.transport == overNetRPC {
+		spec, err := json.Marshal(netRPCSpec{Addr: i.addr, Etcd: i.w.spec.etcd, Namespace: i.w.namespace(), TTL: i.w.ttl})
+		if err != nil {
+			i.w.t.Fatal(err)
+		}
+		env = []string{netRPCVariable + "=" + string(spec)}
+	}
+	i.p = launchTo(i.w.t, out, roleWorker, "", env, args...)
 }
+
+// at is where the instance listens for a transport, if it does.
+func (i *instance) at(transport string) string { return i.host + ":" + workPorts[transport] }
 
 // listens waits until the instance does.
 func (i *instance) listens() {
@@ -190,7 +223,7 @@ func (w *fleetWorld) namespace() string {
 func (w *fleetWorld) startCallers(i int) {
 	w.t.Helper()
 	clients := float64(fleetCallers * fleetClients)
-	spec := callerSpec{Etcd: w.spec.etcd, Namespace: w.namespace(), Clients: fleetClients, Rate: w.spec.rate / clients}
+	spec := callerSpec{Etcd: w.spec.etcd, Namespace: w.namespace(), Clients: fleetClients, Rate: w.spec.rate / clients, Transport: w.transport}
 	if w.spec.etcd == "" {
 		spec.Static = w.seen()
 	}
@@ -260,6 +293,14 @@ func (w *fleetWorld) check(ok bool, criterion, measured string, args ...any) {
 	w.t.Logf("%s: %s", criterion, measured)
 }
 
+// moot notes what was measured where a transport cannot meet a criterion.
+func (w *fleetWorld) moot(why, criterion, measured string, args ...any) {
+	w.t.Helper()
+	measured = fmt.Sprintf(measured, args...)
+	w.checks = append(w.checks, fleetCheck{criterion: criterion + " (" + why + ")", measured: measured, ok: true, moot: true})
+	w.t.Logf("not judged: %s: %s", criterion, measured)
+}
+
 // timed is check for what the race detector distorts: times, and what depends
 // on them.
 func (w *fleetWorld) timed(ok bool, criterion, measured string, args ...any) {
@@ -284,8 +325,12 @@ func (w *fleetWorld) mayLose(n int) int {
 func (w *fleetWorld) finish(row fleetRow) {
 	w.t.Helper()
 	w.stop()
-	row.checks = w.checks
+	row.checks, row.transport = w.checks, w.transport
 	calls := w.all()
+	if row.side != nil {
+		row.side.conclude(w, calls)
+		w.t.Logf("%s over %s: %s (%d sick and %d well ones, by %d of %d clients), share %.3f, back %v", row.side.fault, named(w.transport), row.side.verdict(), len(row.side.ejected), len(row.side.well), row.side.by, len(w.callers)*fleetClients, row.side.share, row.side.back)
+	}
 	row.calls, row.lost, row.attempts, row.codes = len(calls), len(calls.lost()), calls.attempts(), calls.codes()
 	row.goroutines[0], row.conns[0] = w.ledger.gauge(w.begun.Add(warmUp()))
 	row.goroutines[1], row.conns[1] = w.ledger.gauge(w.ended)

@@ -20,12 +20,21 @@ type how struct {
 	reports  bool // servers tell their load
 	bounce   bool
 	ejection bool
+	// away says which servers are in another zone than a client; nil for none.
+	away func(client, server int) bool
+	// subset says which servers a client knows; nil for all.
+	subset func(client int) []int
+	// sent is told where each attempt goes; nil for nobody.
+	sent func(now time.Duration, client, server int)
 }
 
 // production drives the balancer, and the ejector if asked to.
 type production struct {
 	how
 
+	client  int
+	servers []int // the server at each place of the list
+	places  []int // the place of each server
 	set     balancer.Set
 	list    *balancer.List
 	pick    balancer.Policy
@@ -41,16 +50,28 @@ type attempt struct {
 }
 
 func newProduction(e *sim.Env, h how) *production {
-	p := &production{how: h}
-	members := make([]balancer.Member, e.Servers)
-	for i := range members {
-		members[i].Addr = "server-" + strconv.Itoa(i)
+	p := &production{how: h, client: e.Index, places: make([]int, e.Servers)}
+	if h.subset != nil {
+		p.servers = h.subset(e.Index)
+	} else {
+		for i := range e.Servers {
+			p.servers = append(p.servers, i)
+		}
 	}
 	if h.ejection {
 		p.records = newRecords(e)
-		for i, r := range p.records {
-			members[i].Gate = r
+	}
+	members := make([]balancer.Member, len(p.servers))
+	for i, server := range p.servers {
+		p.places[server] = i
+		members[i].Addr = "server-" + strconv.Itoa(server)
+		members[i].Away = h.away != nil && h.away(e.Index, server)
+		if h.ejection {
+			members[i].Gate = p.records[server]
 		}
+	}
+	if h.away != nil {
+		p.set.SetAwayFactor(balancer.DefaultAwayFactor)
 	}
 	p.list = balancer.NewList(p.set.Update(epoch, members))
 	p.pick = h.policy(e)
@@ -70,15 +91,22 @@ func newRecords(e *sim.Env) []*outlier.Record {
 func (p *production) Pick(now time.Duration, exclude int) int {
 	r := balancer.Request{Now: at(now)}
 	if exclude >= 0 {
-		p.exclude[0] = p.list.At(exclude)
+		p.exclude[0] = p.endpoint(exclude)
 		r.Exclude = p.exclude[:]
 	}
-	return p.pick.Pick(p.list, r)
+	return p.servers[p.pick.Pick(p.list, r)]
 }
+
+// endpoint is the record of a server.
+func (p *production) endpoint(server int) *balancer.Endpoint { return p.list.At(p.places[server]) }
 
 // PickAmong implements [sim.Asker].
 func (p *production) PickAmong(now time.Duration, answered []int) int {
-	return p.pick.Pick(p.list, balancer.Request{Now: at(now), Among: answered})
+	among := make([]int, 0, balancer.ProbeCount)
+	for _, server := range answered {
+		among = append(among, p.places[server])
+	}
+	return p.servers[p.pick.Pick(p.list, balancer.Request{Now: at(now), Among: among})]
 }
 
 // Ask implements [sim.Asker].
@@ -86,12 +114,16 @@ func (p *production) Ask(now time.Duration, buf []int) []int {
 	if p.prober == nil {
 		return buf
 	}
-	return p.prober.Probe(p.list, balancer.Request{Now: at(now)}, buf)
+	buf = p.prober.Probe(p.list, balancer.Request{Now: at(now)}, buf)
+	for i, place := range buf {
+		buf[i] = p.servers[place]
+	}
+	return buf
 }
 
 // Answer implements [sim.Asker].
 func (p *production) Answer(now time.Duration, server int, r sim.Report) {
-	p.list.At(server).Report(at(now), balancer.Report(r))
+	p.endpoint(server).Report(at(now), balancer.Report(r))
 }
 
 // Limit implements [sim.Client].
@@ -110,7 +142,10 @@ func (p *production) Begin(now time.Duration, a *sim.Attempt) {
 		own = new(attempt)
 		a.Own = own
 	}
-	p.list.At(a.Server).Begin(at(now), &own.call)
+	p.endpoint(a.Server).Begin(at(now), &own.call)
+	if p.sent != nil {
+		p.sent(now, p.client, a.Server)
+	}
 	if p.ejection {
 		own.ticket = p.records[a.Server].Begin(at(now))
 	}
@@ -119,7 +154,7 @@ func (p *production) Begin(now time.Duration, a *sim.Attempt) {
 // End implements [sim.Client].
 func (p *production) End(now time.Duration, a *sim.Attempt, o sim.Outcome, r *sim.Report) {
 	own := a.Own.(*attempt)
-	e := p.list.At(a.Server)
+	e := p.endpoint(a.Server)
 	outcome := balancer.Ignored
 	switch o {
 	case sim.Bounced:

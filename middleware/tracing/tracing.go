@@ -19,9 +19,11 @@ import (
 func Server(t *trace.Tracer) middleware.Middleware {
 	return func(next middleware.Handler) middleware.Handler {
 		return func(ctx context.Context, call *middleware.Call) error {
-			ctx, parent := trace.Extract(ctx, call)
+			ctx, parent, id := trace.ExtractID(ctx, call)
 			ctx, span := t.Begin(ctx, parent, oteltrace.SpanKindServer, call)
-			call.TraceID = trace.ID(ctx)
+			if call.TraceID = id; id == "" {
+				call.TraceID = trace.ID(ctx)
+			}
 			call.SetReply(trace.TraceIDHeader, call.TraceID)
 			err := next(ctx, call)
 			finish(span, call, err)
@@ -36,8 +38,7 @@ func Client(t *trace.Tracer) middleware.Middleware {
 	return func(next middleware.Handler) middleware.Handler {
 		return func(ctx context.Context, call *middleware.Call) error {
 			ctx, span := t.Begin(ctx, oteltrace.SpanContextFromContext(ctx), oteltrace.SpanKindClient, call)
-			call.TraceID = trace.ID(ctx)
-			trace.Inject(ctx, call)
+			call.TraceID = trace.Inject(ctx, call)
 			err := next(ctx, call)
 			finish(span, call, err)
 			return err

@@ -3,35 +3,27 @@ package etcd
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strings"
-	"sync"
 
 	"google.golang.org/grpc/credentials"
+
+	"plinth.internal/internal/tlsfiles"
 )
 
 // fileCredentials are TLS credentials that are read from files for each
-// handshake. The files are taken together: while one of them is missing, or
-// does not match the others, the latest ones that did are used, because they
-// are replaced one after the other.
-type fileCredentials struct {
-	ca, cert, key string
-
-	mu   sync.Mutex
-	last credentials.TransportCredentials
-}
+// handshake. While the files are not good, the latest that were are used.
+type fileCredentials struct{ set *tlsfiles.Set }
 
 // newFileCredentials returns nil if the configuration names no files.
 func newFileCredentials(cfg Config) (*fileCredentials, error) {
-	f := &fileCredentials{ca: cfg.CAFile, cert: cfg.CertFile, key: cfg.KeyFile}
+	files := tlsfiles.Files{CA: cfg.CAFile, Cert: cfg.CertFile, Key: cfg.KeyFile}
 	switch {
-	case f.ca == "" && f.cert == "" && f.key == "":
+	case files == tlsfiles.Files{}:
 		return nil, nil
-	case (f.cert == "") != (f.key == ""):
+	case (files.Cert == "") != (files.Key == ""):
 		return nil, errors.New("certificate and key: must both be given, or neither")
 	case cfg.TLS != nil:
 		return nil, errors.New("files for TLS and a configuration for TLS: give one of them")
@@ -41,56 +33,30 @@ func newFileCredentials(cfg Config) (*fileCredentials, error) {
 			return nil, fmt.Errorf("files for TLS and endpoint %s without: use https", endpoint)
 		}
 	}
-	_, err := f.read()
-	return f, err
+	f := &fileCredentials{set: tlsfiles.New(files)}
+	return f, f.set.Refresh()
 }
 
-// read reads the files and keeps what was in them.
-func (f *fileCredentials) read() (credentials.TransportCredentials, error) {
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
-	if f.ca != "" {
-		pem, err := os.ReadFile(f.ca)
-		if err != nil {
-			return nil, err
-		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read roots from %s: there is no certificate in PEM form", f.ca)
-		}
+// credentials are those of the files as they were last good.
+func (f *fileCredentials) credentials() credentials.TransportCredentials {
+	m := f.set.Current()
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: m.Roots}
+	if m.Certificate != nil {
+		cfg.Certificates = []tls.Certificate{*m.Certificate}
 	}
-	if f.cert != "" {
-		pair, err := tls.LoadX509KeyPair(f.cert, f.key)
-		if err != nil {
-			return nil, fmt.Errorf("read certificate from %s and key from %s: %w", f.cert, f.key, err)
-		}
-		cfg.Certificates = []tls.Certificate{pair}
-	}
-	creds := credentials.NewTLS(cfg)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.last = creds
-	return creds, nil
+	return credentials.NewTLS(cfg)
 }
 
 func (f *fileCredentials) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	creds, err := f.read()
-	if err != nil {
-		f.mu.Lock()
-		creds = f.last
-		f.mu.Unlock()
-	}
-	return creds.ClientHandshake(ctx, authority, conn)
+	_ = f.set.Refresh() // else the files are used as they were
+	return f.credentials().ClientHandshake(ctx, authority, conn)
 }
 
 func (f *fileCredentials) ServerHandshake(net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	return nil, nil, errors.New("these credentials are for clients")
 }
 
-func (f *fileCredentials) Info() credentials.ProtocolInfo {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.last.Info()
-}
+func (f *fileCredentials) Info() credentials.ProtocolInfo { return f.credentials().Info() }
 
 // Clone returns f itself, which nothing changes but its files.
 func (f *fileCredentials) Clone() credentials.TransportCredentials { return f }

@@ -1,0 +1,117 @@
+package client
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// httpIdleTimeout is how long a connection waits for the next request.
+const httpIdleTimeout = 90 * time.Second
+
+// httpPool is the connections to one instance of one service. They are not shared
+// with other services at the same address: a connection that was checked for one
+// service must not carry the requests for another.
+type httpPool struct {
+	service *service    // never changed
+	gone    atomic.Bool // the instance is in the list no more
+	mu      sync.Mutex  // held to replace current
+	current atomic.Pointer[pooled]
+}
+
+// pooled is a transport with what it was made for.
+type pooled struct {
+	kind      poolKind
+	transport *http.Transport
+}
+
+// poolKind is the settings that connections are made by and cannot follow.
+type poolKind struct {
+	protected bool // by TLS
+	most      int  // connections, 0 = no bound
+}
+
+// transport is the one for the settings as they are now. The connections of the
+// one before are closed after their requests.
+func (p *httpPool) transport(set *Settings) *http.Transport {
+	kind := poolKind{protected: set.TLS.protects(), most: set.maxConnections()}
+	if c := p.current.Load(); c != nil && c.kind == kind {
+		return c.transport
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := p.current.Load()
+	if old != nil && old.kind == kind {
+		return old.transport
+	}
+	t := newTransport(p.service.client.options.dial, kind.most)
+	p.current.Store(&pooled{kind: kind, transport: t})
+	if old != nil {
+		old.transport.CloseIdleConnections()
+	}
+	return t
+}
+
+// close closes the connections that wait, and has those in use closed after their
+// requests.
+func (p *httpPool) close() {
+	p.gone.Store(true)
+	p.settle()
+}
+
+// settle is called at the end of a request. One that was picked before the
+// instance went, and sent after, would leave its connection open.
+func (p *httpPool) settle() {
+	if p == nil || !p.gone.Load() {
+		return
+	}
+	if c := p.current.Load(); c != nil {
+		c.transport.CloseIdleConnections()
+	}
+}
+
+// release gives up the connections to the instances that the next view has no
+// more; next may be nil.
+func (v *view) release(next *view) {
+	if v == nil {
+		return
+	}
+	for addr, n := range v.byAddr {
+		if n.pool != nil && (next == nil || next.byAddr[addr] == nil) {
+			n.pool.close()
+		}
+	}
+}
+
+// newTransport makes a transport for one instance.
+func newTransport(dial func(ctx context.Context, addr string) (net.Conn, error), most int) *http.Transport {
+	idle := most
+	if idle == 0 {
+		idle = DefaultMaxConnections
+	}
+	return &http.Transport{
+		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			timeout := DefaultConnectTimeout
+			if a := attemptOf(ctx); a != nil {
+				timeout = a.service.settings("").connectTimeout()
+			}
+			dialing, cancel := context.WithTimeout(ctx, timeout)
+			defer cancel()
+			conn, err := dial(dialing, addr)
+			if a := attemptOf(ctx); a != nil && err == nil {
+				conn, err = a.service.secured(ctx, conn)
+			}
+			if err != nil {
+				return nil, &dialError{err}
+			}
+			return conn, nil
+		},
+		MaxConnsPerHost:     most,
+		MaxIdleConnsPerHost: idle, // whoever was allowed to open them may keep them
+		MaxIdleConns:        0,    // no bound but the one above
+		IdleConnTimeout:     httpIdleTimeout,
+	}
+}

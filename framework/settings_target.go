@@ -1,0 +1,47 @@
+package framework
+
+import (
+	"strings"
+
+	"plinth.internal/config"
+)
+
+// What can stand in clients.<service>.target beside a target.
+const (
+	targetRegistry = "registry"
+	targetService  = "{service}" // stands for the service's name
+)
+
+// targetOf finds the target of a service, "" for the registry.
+func targetOf(clients map[string]clientSettings, service string) string {
+	target := clients[service].Target
+	if target == "" {
+		target = clients[defaultClient].Target
+	}
+	if target == targetRegistry {
+		return ""
+	}
+	return strings.ReplaceAll(target, targetService, service)
+}
+
+// checkTarget checks the form of a target; whether something resolves it is
+// found out when a service is called.
+func (v *violations) checkTarget(target string) {
+	scheme, rest, ok := strings.Cut(target, ":")
+	v.addf(target != "" && target != targetRegistry && (!ok || scheme == "" || rest == "" || strings.ContainsFunc(scheme, notInScheme)), "target",
+		"is neither %s nor a target of grpc, such as xds:///orders or dns:///orders.example:9000", targetRegistry)
+}
+
+// notInScheme reports what no scheme has.
+func notInScheme(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '+' && r != '-' && r != '.'
+}
+
+// checkDefaultTarget refuses one that would send the calls of all services to the
+// same place.
+func checkDefaultTarget(clients map[string]clientSettings) error {
+	if t := clients[defaultClient].Target; t != "" && t != targetRegistry && !strings.Contains(t, targetService) {
+		return config.Invalid("clients."+defaultClient+".target", "would send the calls of all services to one target: want %s in it, as in xds:///%s", targetService, targetService)
+	}
+	return nil
+}

@@ -1,0 +1,59 @@
+package middleware
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+
+	"google.golang.org/grpc/metadata"
+)
+
+// replyMD is the metadata of one response, used again for others: grpc copies what
+// it is given.
+type replyMD struct {
+	metadata.MD
+
+	values []string // what MD's values are parts of
+}
+
+var replyPool = sync.Pool{New: func() any { return &replyMD{MD: metadata.MD{}} }}
+
+// newReplyMD is metadata with the pairs in it, the caller's to free.
+func newReplyMD(replies pairs) *replyMD {
+	r, _ := replyPool.Get().(*replyMD)
+	r.values = slices.Grow(r.values, len(replies)/2) // never moved below
+	for i := 0; i < len(replies); i += 2 {
+		key := strings.ToLower(replies[i])
+		if r.MD[key] != nil {
+			r.MD[key] = append(r.MD[key], replies[i+1])
+			continue
+		}
+		r.values = append(r.values, replies[i+1])
+		n := len(r.values)
+		r.MD[key] = r.values[n-1 : n : n]
+	}
+	return r
+}
+
+func (r *replyMD) free() {
+	clear(r.MD)
+	clear(r.values)
+	r.values = r.values[:0]
+	replyPool.Put(r)
+}
+
+// addrString is addr.String with one allocation instead of four for TCP; "" for
+// none.
+func addrString(addr net.Addr) string {
+	switch addr := addr.(type) {
+	case nil:
+		return ""
+	case *net.TCPAddr:
+		if ap := addr.AddrPort(); ap.Addr().IsValid() {
+			return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()).String()
+		}
+	}
+	return addr.String()
+}

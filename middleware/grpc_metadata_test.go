@@ -1,0 +1,53 @@
+package middleware
+
+import (
+	"maps"
+	"net"
+	"slices"
+	"testing"
+
+	"google.golang.org/grpc/metadata"
+)
+
+// TestReplyMD holds that metadata which is used again is as good as new.
+func TestReplyMD(t *testing.T) {
+	for _, replies := range []pairs{
+		{"x-trace-id", "1"},
+		{"A", "1", "b", "2", "a", "3"},
+		{},
+		{"b", "4", "c", "5", "d", "6", "e", "7"},
+		{"x-trace-id", "2"},
+	} {
+		want := metadata.Pairs(replies...)
+		got := newReplyMD(replies)
+		if !maps.EqualFunc(got.MD, want, slices.Equal) {
+			t.Errorf("%v become %v, want %v", replies, got.MD, want)
+		}
+		got.free()
+		if len(got.MD) != 0 || len(got.values) != 0 {
+			t.Errorf("%v leave %v and %v behind", replies, got.MD, got.values)
+		}
+	}
+}
+
+func TestAddrString(t *testing.T) {
+	for _, addr := range []net.Addr{
+		&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 80},
+		&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1).To4(), Port: 65535},
+		&net.TCPAddr{IP: net.ParseIP("2001:db8::1"), Port: 1},
+		&net.TCPAddr{IP: net.ParseIP("fe80::1"), Port: 1, Zone: "eth0"},
+		&net.TCPAddr{Port: 9},
+		&net.UnixAddr{Name: "/run/echo", Net: "unix"},
+	} {
+		if got := addrString(addr); got != addr.String() {
+			t.Errorf("%#v is written as %q, want %q", addr, got, addr.String())
+		}
+	}
+	if got := addrString(nil); got != "" {
+		t.Errorf("no address is written as %q", got)
+	}
+	addr := &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 9000}
+	if n := testing.AllocsPerRun(100, func() { _ = addrString(addr) }); n > 1 {
+		t.Errorf("writing an address takes %v allocations, want 1", n)
+	}
+}
