@@ -252,7 +252,13 @@ func (w *watched) tap(m *monitor, addr string) {
 		for {
 			var head rpc.Request
 			var request string
-			if dec.Decode(&head) != nil || dec.Decode(&request) != nil {
+			err := dec.Decode(&head)
+			if err == nil && head.ServiceMethod == workNetRPC {
+				err = dec.Decode(&request)
+			} else if err == nil { // a ping
+				err = dec.DecodeValue(reflect.Value{})
+			}
+			if err != nil {
 				_ = out.Close()
 				return
 			}
