@@ -47,8 +47,12 @@
 //     called; without any, those that are connected are called all the same.
 //   - A call whose retries are used up returns an error that keeps the layers
 //     above from retrying as well; see [middleware.NoRetry].
-//   - A stream is never repeated, nor is an HTTP request whose body cannot be had
-//     again: only what was never sent is.
+//   - A stream is never repeated unless it was never sent, and an HTTP request
+//     whose body cannot be had again is not even then.
+//   - Over HTTP at most [Settings].MaxConnections connections to an instance are
+//     open. Those to one that has left the list are closed, the ones in use after
+//     their requests. The latency of a request ends with the head of its response:
+//     how fast its caller reads the body says nothing about the instance.
 //   - A timeout is the instance's fault only if it was given a fifth at least of
 //     what its calls usually take; what the caller cancels is nobody's.
 //   - A TCP connection is made within 500 ms or not at all, and made again after

@@ -50,6 +50,7 @@ func (s *service) transportOptions() []grpc.DialOption {
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.5, MaxDelay: 5 * time.Second},
 			MinConnectTimeout: 3 * time.Second,
 		}),
+		grpc.WithUserAgent(s.client.options.userAgent),
 		grpc.WithInitialWindowSize(StreamWindow),
 		grpc.WithInitialConnWindowSize(ConnectionWindow),
 		grpc.WithIdleTimeout(0), // off: an idle connection is a warm one

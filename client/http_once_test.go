@@ -138,6 +138,7 @@ func faults() map[string]rawFault {
 // once, whatever happens. The same faults hit a PUT, to see that they are of the
 // kind that is retried.
 func TestHTTPSentOnce(t *testing.T) {
+	t.Parallel()
 	streamed := func() io.Reader { return io.NopCloser(strings.NewReader("body")) }
 	replayable := func() io.Reader { return strings.NewReader("body") }
 	none := func() io.Reader { return nil }

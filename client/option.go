@@ -14,12 +14,13 @@ import (
 type Option func(*options)
 
 type options struct {
-	outer    []middleware.Middleware
-	settings func(service, method string) Settings
-	dial     func(ctx context.Context, addr string) (net.Conn, error)
-	events   func(Event)
-	zone     string
-	id       string
+	outer     []middleware.Middleware
+	settings  func(service, method string) Settings
+	dial      func(ctx context.Context, addr string) (net.Conn, error)
+	events    func(Event)
+	userAgent string
+	zone      string
+	id        string
 
 	targets     func(service string) string
 	targetCreds func(own credentials.TransportCredentials) (credentials.TransportCredentials, error)
@@ -72,6 +73,12 @@ func WithZone(zone string) Option {
 // the meaning of "", is the program's name and the host's.
 func WithID(id string) Option {
 	return func(o *options) { o.id = id }
+}
+
+// WithUserAgent sets what gRPC connections call themselves, before grpc's own name.
+// The default is nothing. Package middleware/tracing gives a meaning to one.
+func WithUserAgent(name string) Option {
+	return func(o *options) { o.userAgent = name }
 }
 
 // WithTargets has gRPC connections to services go to a target of grpc's own,

@@ -44,7 +44,13 @@ func (s Settings) validZoneFactor() error {
 // the path of the call that has found the change.
 func (s *service) place(set Settings) {
 	have, want := s.scope.Load(), newScope(set)
-	if *have == want || !s.scope.CompareAndSwap(have, &want) {
+	if *have != want {
+		s.replace(have, want)
+	}
+}
+
+func (s *service) replace(have *scope, want scope) {
+	if !s.scope.CompareAndSwap(have, &want) {
 		return
 	}
 	s.setAwayFactor(want.zoneFactor)

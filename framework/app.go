@@ -187,6 +187,7 @@ func (a *App) build() error {
 		client.WithMiddleware(tracing.Client(a.tracer), logging.Client(a.log), metering.Client(a.metrics.Client)),
 		client.WithSettings(func(service, method string) client.Settings { return a.clients.Load().settings(service, method) }),
 		client.WithEvents(func(e client.Event) { a.emit(ClientEvent{e}) }),
+		client.WithUserAgent(tracing.UserAgent),
 		client.WithZone(s.Service.Zone),
 		client.WithID(a.clientID()),
 		client.WithTargets(func(service string) string { return targetOf(a.settings.Clients, service) }),
@@ -247,6 +248,7 @@ func (a *App) Run(ctx context.Context) error {
 	a.running = true
 	a.mu.Unlock()
 	begun := time.Now()
+	defer raiseHeapFloor(a.opts.heapFloor)()
 
 	// run ends when the app has to stop, for whatever reason. The work itself
 	// goes on until the phases of the stop end it.

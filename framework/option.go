@@ -32,6 +32,7 @@ type options struct {
 	middleware   []middleware.Middleware
 	logOutput    io.Writer
 	events       func(Event)
+	heapFloor    int64
 	unbuilt      bool // the configuration is all that is wanted of the app
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -39,7 +40,7 @@ const sameSignal = 100 * time.Millisecond
 // running instance of the same configuration whether it is ready and is meant
 // for a container's health check.
 //
-// It is built from [New] and [App.Run] alone.
+// It is built from [New], [App.Run] and [WithHeapFloor] alone.
 func Run(name string, setup Setup, opts ...Option) {
 	os.Exit(run(name, setup, os.Args[1:], os.Stdout, os.Stderr, opts))
 }
@@ -66,7 +67,7 @@ func run(name string, setup Setup, args []string, stdout, stderr io.Writer, opts
 	// What asks a running instance needs no file but its configuration: one for
 	// TLS that is broken at the moment says nothing about that instance.
 	unbuilt := optionFunc(func(o *options) { o.unbuilt = flags.command == "healthcheck" })
-	app, err := New(name, setup, append(append(opts, flags.options...), unbuilt)...)
+	app, err := New(name, setup, slices.Concat([]Option{WithHeapFloor(DefaultHeapFloor)}, opts, flags.options, []Option{unbuilt})...)
 	if err != nil {
 		return fail(exitCode(err), err)
 	}

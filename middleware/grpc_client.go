@@ -176,6 +176,19 @@ type unaryClientCall struct {
 	forked     *forkedUnary       // nil on the call itself
 }
 
+func (c *unaryClientCall) setReply(key, value string) {
+	for _, opt := range c.opts {
+		h, ok := opt.(grpc.HeaderCallOption)
+		if !ok || len(h.HeaderAddr.Get(key)) > 0 {
+			continue
+		}
+		if *h.HeaderAddr == nil {
+			*h.HeaderAddr = metadata.MD{}
+		}
+		h.HeaderAddr.Set(key, value)
+	}
+}
+
 func (c *unaryClientCall) run(ctx context.Context) error {
 	c.trailer = nil
 	opts := append(append(c.optSpace[:0], c.opts...), grpc.Trailer(&c.trailer), grpc.Peer(&c.peerInfo))

@@ -197,7 +197,9 @@ func (c *Call) SetHeader(key, value string) { c.transport.setHeader(key, value) 
 func (c *Call) Reply(key string) string { return c.transport.reply(key) }
 
 // SetReply sets a header of the response on a server; see the package
-// documentation for where it is put. It has no effect on a client.
+// documentation for where it is put. On a client it has an effect on unary gRPC
+// calls only, after they have gone well: a caller that wants the headers
+// (grpc.Header) finds it among them, where the server has sent none of that key.
 func (c *Call) SetReply(key, value string) { c.transport.setReply(key, value) }
 
 // SetTrailer sets what a server says at the end of a call, after the outcome is
