@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"plinth.internal/client"
+	"plinth.internal/client/subset"
 	"plinth.internal/registry"
 	"plinth.internal/registry/etcd"
 )
@@ -37,7 +38,9 @@ func resolve(args []string) int {
 		return 1
 	}
 	reg := etcd.Open(c)
-	cl, err := client.New(reg)
+	cl, err := client.New(reg, client.WithSettings(func(string, string) client.Settings {
+		return client.Settings{Subset: subset.Config{Size: -1}} // all of them
+	}))
 	if err != nil {
 		fmt.Println(err)
 		return 1

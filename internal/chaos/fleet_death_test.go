@@ -4,6 +4,7 @@ package chaos_test
 
 import (
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -154,4 +155,14 @@ func slimmest(calls history, from, to time.Time, of []*instance) float64 {
 		least = min(least, calls.share(from, to, i.seen))
 	}
 	return least
+}
+
+// scatter is how far a share of what is fair may be off by chance alone, three
+// times its standard deviation, in the short form: there a fair share is a
+// hundred calls. At full length a share is what it is.
+func scatter(share float64, fair int) float64 {
+	if *full {
+		return 0
+	}
+	return 3 * math.Sqrt(share/float64(fair))
 }

@@ -115,7 +115,7 @@ func (p *process) terminate() {
 // startService starts an instance of the service and returns once it listens.
 func startService(t *testing.T, netns, host string, env []string, settings ...string) *process {
 	t.Helper()
-	args := []string{"--server.grpc.addr=" + host + ":0", "--server.admin.addr=", "--telemetry.log.format=json"}
+	args := []string{"--server.grpc.addr=" + host + ":0", "--server.admin.addr=", "--server.tls.mode=insecure", "--telemetry.log.format=json"}
 	for _, s := range settings {
 		args = append(args, "--"+s)
 	}
