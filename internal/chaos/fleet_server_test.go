@@ -4,6 +4,7 @@ package chaos_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,8 +77,11 @@ func (w *worker) Do(ctx context.Context, in *wrapperspb.StringValue) (*wrappersp
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
+	}
+	// A process that was stopped finds both at once, or its own timer first.
+	if d, ok := ctx.Deadline(); ctx.Err() != nil || ok && time.Now().After(d) {
 		w.dropped.Add(1)
-		return nil, status.FromContextError(ctx.Err()).Err()
+		return nil, status.FromContextError(cmp.Or(ctx.Err(), context.DeadlineExceeded)).Err()
 	}
 	if time.Since(time.UnixMicro(sent)) > workDeadline+100*time.Millisecond {
 		w.stale.Add(1) // nobody can have waited for it
