@@ -100,14 +100,15 @@ func newTransport(dial func(ctx context.Context, addr string) (net.Conn, error),
 			}
 			dialing, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
-			conn, err := dial(dialing, addr)
+			under, err := dial(dialing, addr)
+			conn := under
 			if a := attemptOf(ctx); a != nil && err == nil {
-				conn, err = a.service.secured(ctx, conn)
+				conn, err = a.service.secured(ctx, under)
 			}
 			if err != nil {
 				return nil, &dialError{err}
 			}
-			return conn, nil
+			return freshly(conn, under), nil
 		},
 		MaxConnsPerHost:     most,
 		MaxIdleConnsPerHost: idle, // whoever was allowed to open them may keep them

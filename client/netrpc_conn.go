@@ -2,6 +2,7 @@ package client
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/gob"
 	"errors"
@@ -157,6 +158,13 @@ func (c *netRPCConn) enter() bool {
 	}
 	c.live++
 	return true
+}
+
+// cause is why the connection takes no more calls.
+func (c *netRPCConn) cause() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return cmp.Or(c.err, rpc.ErrShutdown)
 }
 
 func (c *netRPCConn) leave() {

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -146,7 +147,7 @@ func (l *netRPCLink) enter(ctx context.Context, n *node) (*netRPCConn, error) {
 	case d.err != nil:
 		return nil, d.err
 	case !d.conn.enter():
-		return nil, &dialError{errors.New("the connection broke as soon as it was made")}
+		return nil, &dialError{fmt.Errorf("the connection broke as soon as it was made: %w", d.conn.cause())}
 	}
 	return d.conn, nil
 }

@@ -113,7 +113,7 @@ func TestFleet(t *testing.T) {
 		{"precise", 1, 1, precise},
 		{"others", 4, shortParallel, others},
 		{"crowds", 1, 1, crowds},
-		{"reach", 2, shortParallel, reach},
+		{"reach", 1, shortParallel, reach},
 	} {
 		slots, together := make(chan struct{}, s.atOnce), false
 		if !*full && !raced {

@@ -1,0 +1,79 @@
+//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
+
+package client
+
+import (
+	"errors"
+	"net"
+	"testing"
+	"time"
+)
+
+// connected returns both ends of a connection, the near one as requests use it.
+func connected(t *testing.T) (near, far net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, err = l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	near = freshly(conn, conn)
+	t.Cleanup(func() { _, _ = near.Close(), far.Close() })
+	return near, far
+}
+
+func TestFreshConn(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		close func(t *testing.T, far net.Conn)
+	}{
+		{"closed", func(t *testing.T, far net.Conn) {
+			if err := far.Close(); err != nil {
+				t.Error(err)
+			}
+		}},
+		{"reset", func(t *testing.T, far net.Conn) {
+			if err := errors.Join(far.(*net.TCPConn).SetLinger(0), far.Close()); err != nil {
+				t.Error(err)
+			}
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			near, far := connected(t)
+			if _, err := far.Write([]byte("an answer")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := near.Write([]byte("a request")); err != nil {
+				t.Fatalf("write to a connection that is open and has something to read: %v", err)
+			}
+			if _, err := far.Read(make([]byte, 16)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := near.Read(make([]byte, 16)); err != nil {
+				t.Fatal(err)
+			}
+			tc.close(t, far)
+			// Nobody reads: the near side has not noticed, as net/http may not have.
+			for until := time.Now().Add(5 * time.Second); ; {
+				n, err := near.Write([]byte("x"))
+				if errors.Is(err, errPeerClosed) {
+					if n != 0 {
+						t.Errorf("%d bytes were written", n)
+					}
+					return
+				}
+				if err != nil || time.Now().After(until) {
+					t.Fatalf("write after the other side closed = %v, want %v", err, errPeerClosed)
+				}
+			}
+		})
+	}
+}
