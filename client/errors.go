@@ -62,7 +62,11 @@ type class struct {
 	outlier  outlier.Outcome
 }
 
-// classify is the one place where codes become outcomes.
+// classify is the one place where codes become outcomes. The code decides alone:
+// that a handler has made an error on purpose (apierror) does not excuse its
+// instance, because a broken one says INTERNAL on purpose too, as fast as it can,
+// and an error that all instances make ejects none of them. What a handler says
+// about retrying is the retry's business, not the ejector's.
 func classify(err error) class {
 	switch middleware.Code(err) {
 	case codes.OK:

@@ -195,6 +195,24 @@ type TLSRejected struct {
 	Err error
 }
 
+// TokenExposed says that tokens for a service are sent without TLS, as its settings
+// want it. It is told with the first one.
+type TokenExposed struct {
+	// Service is the name of the service.
+	Service string
+}
+
+// TokenRejected says that the file with the token for a service cannot be used. What
+// it held last stays in use.
+type TokenRejected struct {
+	// Service is the name of the service, File that of the file.
+	Service, File string
+	// Err is why.
+	Err error
+}
+
+func (TokenExposed) event()     {}
+func (TokenRejected) event()    {}
 func (TLSReloaded) event()      {}
 func (TLSRejected) event()      {}
 func (ViewChanged) event()      {}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"plinth.internal/apierror"
 	"plinth.internal/client/balancer"
 	"plinth.internal/client/breaker"
 	"plinth.internal/client/retry"
@@ -29,6 +30,9 @@ func (s *service) attempts(next middleware.Handler) middleware.Handler {
 	return func(ctx context.Context, call *middleware.Call) error {
 		set := s.settings(call.Method).effective()
 		s.configure()
+		if err := s.authorize(ctx, call, &set); err != nil {
+			return err
+		}
 		s.budget.Deposit(time.Now())
 		home := s.directory(call)
 		l := &loop{
@@ -214,14 +218,20 @@ func (l *loop) decide(ctx context.Context, a *attempt, call *middleware.Call, er
 	if d, ok := ctx.Deadline(); ok {
 		remaining = d.Sub(now)
 	}
+	pushback := retry.ParsePushback(call.Reply(replyPushback))
+	after, invited := apierror.RetryDelay(err)
+	if invited && !pushback.Given() {
+		pushback = retry.After(after)
+	}
 	return l.set.Retry.Decide(now, retry.Attempt{
 		Number:       l.made,
 		Outcome:      classify(err).retry,
-		Idempotent:   call.Idempotency.Safe(),
+		Idempotent:   call.Idempotency.Safe() || call.Reply(middleware.HeaderUnprocessed) != "",
 		Stream:       call.Kind.Stream() || once,
 		Unsent:       !a.sent.Load() && !once,
 		RetriedBelow: call.Reply(middleware.HeaderNoRetry) != "",
-		Pushback:     retry.ParsePushback(call.Reply(replyPushback)),
+		Pushback:     pushback,
+		Invited:      invited,
 		Remaining:    remaining,
 		Expected:     l.home.set.Fleet().Latency,
 	}, l.service.budget)

@@ -18,9 +18,13 @@ type options struct {
 	settings  func(service, method string) Settings
 	dial      func(ctx context.Context, addr string) (net.Conn, error)
 	events    func(Event)
+	token     func(ctx context.Context, service string) (string, error) // nil for none
 	userAgent string
+	caller    string
 	zone      string
 	id        string
+
+	agentNames bool // the user agent says the caller's name
 
 	targets     func(service string) string
 	targetCreds func(own credentials.TransportCredentials) (credentials.TransportCredentials, error)
@@ -131,6 +135,9 @@ func newOptions(opts []Option) (options, error) {
 	}
 	for _, opt := range opts {
 		opt(&o)
+	}
+	if err := o.name(); err != nil {
+		return options{}, err
 	}
 	if o.id == "" {
 		o.id = defaultID()

@@ -38,6 +38,8 @@ type service struct {
 	watchers   sync.Map                   // of *watcher
 	protected  atomic.Pointer[protection] // the last one with TLS
 	petioles   sync.Map                   // of *petiole: those of its connections, for Explain
+	token      tokenFile
+	exposed    atomic.Bool // it was told that tokens go without TLS
 
 	conn *grpc.ClientConn // the shared one, nil until asked for; guarded by client.mu
 }
@@ -68,7 +70,7 @@ func newService(c *Client, name string) *service {
 // chain is what a call runs through: the middlewares of the client, those of
 // one connection, and the service's own.
 func (s *service) chain(inner []middleware.Middleware) []middleware.Middleware {
-	return slices.Concat(s.client.options.outer, inner, []middleware.Middleware{deadline.Client(s.timeout), s.attempts})
+	return slices.Concat(s.client.options.outer, inner, []middleware.Middleware{s.introduce, deadline.Client(s.timeout), s.attempts})
 }
 
 func (s *service) kind() string { return s.client.registry.Kind() }

@@ -63,6 +63,11 @@ type Settings struct {
 	// said: connections to other machines are refused then. The one for the
 	// method "" counts, as with ConnectTimeout.
 	TLS *TLS
+	// TokenFile is a file with a bearer token that calls over gRPC and HTTP are
+	// made with; "" means none. It is read again within a second of a change, and
+	// what it held last stays in use while it cannot be read. It needs a mode in
+	// TLS; see [WithToken].
+	TokenFile string
 	// Retry limits the attempts.
 	Retry retry.Policy
 	// Hedge sends a second attempt of a slow idempotent call; off by default.
@@ -128,7 +133,7 @@ func (s Settings) Validate() error {
 	if s.Balancer != "" && !slices.Contains(balancer.Names(), s.Balancer) {
 		errs = append(errs, fmt.Errorf("set Balancer to %q: must be one of %q", s.Balancer, balancer.Names()))
 	}
-	return errors.Join(append(errs, s.validZoneFactor(), s.Subset.Validate(), s.TLS.Validate(), s.Retry.Validate(), s.Hedge.Validate(), s.Ejection.Validate(), s.Breaker.Validate())...)
+	return errors.Join(append(errs, s.validZoneFactor(), s.Subset.Validate(), s.TLS.Validate(), s.checkToken(), s.Retry.Validate(), s.Hedge.Validate(), s.Ejection.Validate(), s.Breaker.Validate())...)
 }
 
 // effective replaces what is not valid by its default. Where a default is the

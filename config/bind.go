@@ -81,7 +81,7 @@ func bind[T any](c *Config, path string, defaults T, watcher *Value[T]) (*T, int
 	}
 	for {
 		old := c.state.Load()
-		r, err := bd.bind(old.start, old.current)
+		r, err := bd.bind(old.start, old.current, old.central)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -256,6 +256,9 @@ func (b *binder) unknown(v reflect.Value, path string) {
 	}
 	var errs []error
 	for _, l := range b.warm.byPath() {
+		if l.feed {
+			continue // see strays
+		}
 		for key, it := range l.items {
 			below := func(section string) bool { return strings.HasPrefix(key, section+".") }
 			if !b.used[it] && slices.ContainsFunc(sections, below) {

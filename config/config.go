@@ -4,22 +4,23 @@
 // environment, the command line. [Load] reads the layers, [Bind] lays them over
 // a struct, [Watch] does so for keys that are hot, and [Config.Unused] finds what
 // nobody asked for. [Config.Follow] takes over changes of the file while the
-// process runs; the environment and the command line stay. Keys are paths of
+// process runs; the environment and the command line stay. Above them all lie
+// the documents of a [Feed], a place outside of the process, which may set hot
+// keys only. Keys are paths of
 // the struct's yaml tags ("server.grpc.addr"); the environment spells a key as
 // PLINTH_SERVER_GRPC_ADDR, the command line as --server.grpc.addr=VALUE.
 //
 // Guarantees: an unknown key, a key given twice and a value that does not fit
 // are errors ([Error]) that name the source, the line, the key, the value and
 // what was wanted; all of them are reported at once; a struct is bound wholly or
-// not at all, and a changed file is taken in one step for all structs or not at
-// all; a [Secret] is never shown. A Config may be read by any number of
-// goroutines; it starts none.
+// not at all, and a changed file or document is taken in one step for all structs
+// or not at all; one that is bad holds up no other; a [Secret] is never shown. A
+// Config may be read by any number of goroutines; it starts none.
 package config
 
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,12 +30,14 @@ import (
 
 // Source is where a value came from.
 type Source struct {
-	// Kind is default, file, env or flag.
+	// Kind is default, file, env, flag or feed.
 	Kind string
-	// Name is the file's path, the variable's name or the flag.
+	// Name is the file's path, the variable's name, the flag or the document.
 	Name string
-	// Line is the line in a file, counted from 1.
+	// Line is the line in a file or a document, counted from 1; 0 for all of it.
 	Line int
+	// Revision is the version of a feed's document, 0 elsewhere.
+	Revision int64
 }
 
 // The kinds of source, lowest precedence first.
@@ -43,17 +46,30 @@ const (
 	KindFile    = "file"
 	KindEnv     = "env"
 	KindFlag    = "flag"
+	KindFeed    = "feed"
 )
 
 // String names the place as a person would look it up.
 func (s Source) String() string {
 	switch s.Kind {
 	case KindFile:
+		if s.Line == 0 {
+			return s.Name
+		}
 		return fmt.Sprintf("%s:%d", s.Name, s.Line)
 	case KindEnv:
 		return "environment variable " + s.Name
 	case KindFlag:
 		return "flag " + s.Name
+	case KindFeed:
+		text := s.Name
+		if s.Line > 0 {
+			text += fmt.Sprintf(" line %d", s.Line)
+		}
+		if s.Revision > 0 {
+			text += fmt.Sprintf(" (revision %d)", s.Revision)
+		}
+		return text
 	}
 	return KindDefault
 }
@@ -89,11 +105,17 @@ func (e *Error) Error() string {
 
 // Config is the layers of one process, and everything that was bound to them.
 type Config struct {
-	documents []document // set by Load
-	state     atomic.Pointer[state]
-	status    atomic.Pointer[Status]
+	// Set by Load and Attach, before anything is reloaded.
+	documents []document // the file's, if there is one, and then the feed's
+	files     int        // how many of them are files
+	central   Central    // the zero value for none
 
-	reloading sync.Mutex // held by the one Reload that runs
+	state  atomic.Pointer[state]
+	status atomic.Pointer[Status]
+
+	reloading sync.Mutex // held by the one reload that runs
+	offered   []text     // what the documents held when last read; guarded by reloading, never changed but replaced
+	kept      []text     // what the snapshot holds, by document of the feed; likewise
 
 	mu         sync.Mutex
 	queue      []func() // calls of OnChange functions that are due, guarded by mu
@@ -104,11 +126,14 @@ type Config struct {
 type state struct {
 	start    layers // as loaded: where cold keys have their values from
 	current  layers // of the last reading that was good: where hot keys have theirs from
+	central  layers // of the feed's documents, for hot keys alone
 	texts    []text // of that reading, by document
 	bindings []*binding
 	values   []any            // by binding: a pointer to its struct
 	entries  map[string]entry // by key path: the effective values of what was bound
-	used     map[*item]bool   // of current
+	used     map[*item]bool   // of current and central
+	restart  []string         // cold keys that have other values in current
+	ignored  []Entry          // keys of shared documents that are others' business
 }
 
 // Entry is one effective value.
@@ -165,18 +190,20 @@ func Load(opts ...Option) (*Config, error) {
 	var all layers
 	var errs []error
 	if l.path != "" {
-		c.documents = append(c.documents, document{layer: len(all), name: l.path, required: l.required, read: func() ([]byte, error) { return os.ReadFile(l.path) }})
+		c.documents = []document{{layer: len(all), source: Source{Kind: KindFile, Name: l.path}, required: l.required}}
+		c.files = 1
 		all = append(all, layer{})
 	}
 	all = append(all, readEnviron(l.environ))
 	flags, err := readFlags(l.flags)
 	all = append(all, flags)
-	texts := c.read()
-	all, fileErr := c.parse(all, texts, nil)
+	texts := c.readFiles()
+	all, _, fileErr := c.parse(all, texts, nil)
 	errs = append(errs, fileErr, err)
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	c.offered = texts
 	c.state.Store(&state{start: all, current: all, texts: texts, entries: map[string]entry{}, used: map[*item]bool{}})
 	c.status.Store(&Status{})
 	return c, nil
@@ -189,9 +216,11 @@ func (c *Config) Entries() []Entry {
 	for _, e := range entries {
 		out = append(out, e.Entry)
 	}
-	slices.SortFunc(out, func(a, b Entry) int { return strings.Compare(a.Key, b.Key) })
+	slices.SortFunc(out, byKey)
 	return out
 }
+
+func byKey(a, b Entry) int { return strings.Compare(a.Key, b.Key) }
 
 // Unused reports the values that were given but that no [Bind] asked for, which
 // are most often misspelt. Call it when everything is bound.

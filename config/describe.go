@@ -2,6 +2,7 @@ package config
 
 import (
 	"reflect"
+	"strings"
 )
 
 // Key describes one key of a struct, for help and documentation.
@@ -46,4 +47,31 @@ func describe(v reflect.Value, path string, hot bool, keys []Key) []Key {
 		}
 	}
 	return keys
+}
+
+// findKey tells whether a struct has a key of this path, and whether it is hot.
+// It looks at types only: a key of a map need not be there.
+func findKey(t reflect.Type, path string, hot, watch bool) (known, isHot bool) {
+	for _, f := range fields(t) {
+		typ, hot := f.Type, f.under(hot, watch)
+		if path == f.key {
+			return isPlain(typ), hot
+		}
+		rest, below := strings.CutPrefix(path, f.key+".")
+		if !below {
+			continue
+		}
+		for !isPlain(typ) && typ.Kind() == reflect.Map {
+			if typ = typ.Elem(); isPlain(typ) {
+				return true, hot // the keys of such a map may have dots
+			}
+			if _, rest, below = strings.Cut(rest, "."); !below {
+				return false, hot
+			}
+		}
+		if !isPlain(typ) {
+			return findKey(typ, rest, hot, watch)
+		}
+	}
+	return false, hot
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -22,9 +23,9 @@ const (
 // yamlLine begins the texts of the YAML library that name a line.
 var yamlLine = regexp.MustCompile(`^line (\d+): `)
 
-// parseDocument reads the items of a YAML document.
-func parseDocument(name string, data []byte) (map[string]*item, error) {
-	f := &documentReader{name: name, items: map[string]*item{}}
+// parseDocument reads the items of a YAML document, whose source has no line yet.
+func parseDocument(source Source, data []byte) (map[string]*item, error) {
+	f := &documentReader{base: source, items: map[string]*item{}}
 	var doc, second yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	err := dec.Decode(&doc)
@@ -35,15 +36,16 @@ func parseDocument(name string, data []byte) (map[string]*item, error) {
 		if err = dec.Decode(&second); errors.Is(err, io.EOF) {
 			err = nil
 		} else if err == nil {
-			return nil, fmt.Errorf("%s:%d: a second document begins here; one file is one document", name, second.Line)
+			return nil, fmt.Errorf("%v: a second document begins here; one file is one document", f.source(&second))
 		}
 	}
 	if err != nil {
 		text := strings.TrimPrefix(err.Error(), "yaml: ")
 		if m := yamlLine.FindStringSubmatch(text); m != nil {
-			return nil, fmt.Errorf("%s:%s: not YAML: %s", name, m[1], text[len(m[0]):])
+			source.Line, _ = strconv.Atoi(m[1]) // digits; as many as fit
+			return nil, fmt.Errorf("%v: not YAML: %s", source, text[len(m[0]):])
 		}
-		return nil, fmt.Errorf("%s: not YAML: %s", name, text)
+		return nil, fmt.Errorf("%v: not YAML: %s", source, text)
 	}
 	if len(doc.Content) == 0 {
 		return f.items, nil
@@ -53,7 +55,7 @@ func parseDocument(name string, data []byte) (map[string]*item, error) {
 		return f.items, nil
 	}
 	if root.Kind != yaml.MappingNode {
-		return nil, fmt.Errorf("%s:%d: want a mapping of keys to values", name, root.Line)
+		return nil, fmt.Errorf("%v: want a mapping of keys to values", f.source(root))
 	}
 	f.mapping(root, nil)
 	return f.items, errors.Join(f.errs...)
@@ -64,7 +66,7 @@ func parseDocument(name string, data []byte) (map[string]*item, error) {
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
 
 type documentReader struct {
-	name  string
+	base  Source
 	items map[string]*item
 	errs  []error
 	nodes int  // visited so far
@@ -76,7 +78,9 @@ func (f *documentReader) fail(n *yaml.Node, path []string, problem string) {
 }
 
 func (f *documentReader) source(n *yaml.Node) Source {
-	return Source{Kind: KindFile, Name: f.name, Line: n.Line}
+	source := f.base
+	source.Line = n.Line
+	return source
 }
 
 // put keeps an item. The same key can be reached twice without standing twice in

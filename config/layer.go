@@ -20,6 +20,8 @@ type item struct {
 type layer struct {
 	items  map[string]*item // by key path, leaves only
 	byName bool             // the environment: by the variable's name
+	shared bool             // of a document that several services read
+	feed   bool             // of a feed's document
 }
 
 // layers are what was given in all places, lowest precedence first. They are

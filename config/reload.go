@@ -22,48 +22,155 @@ type Change struct {
 type Status struct {
 	// At is when the last reload ended; zero before the first one.
 	At time.Time
-	// Err is why it was rejected; nil while what is given is in use.
+	// Err is everything that is given and not in use, and why; nil while all that
+	// is given is in use.
 	Err error
 	// Restart is the Restart of the last [Change] that was good.
 	Restart []string
+	// Documents are those of the feed, lowest precedence first; nil without one.
+	Documents []DocumentStatus
+	// Ignored are the keys of shared documents that nothing in this process knows,
+	// sorted, without their values.
+	Ignored []Entry
+}
+
+// DocumentStatus is what is known of a feed's document.
+type DocumentStatus struct {
+	// Name and Shared are those of the [Document].
+	Name   string
+	Shared bool
+	// Revision is the version in use, 0 for none.
+	Revision int64
+	// Kept is when the text in use was kept on disk by an earlier process; zero
+	// where it came from the feed.
+	Kept time.Time
+	// Err is why what the feed gives is not in use; nil where it is.
+	Err error
 }
 
 // Status tells how the last reload ended.
 func (c *Config) Status() Status { return *c.status.Load() }
 
-// Reload reads the file again and lays the layers over everything that was ever
-// bound, as a restart would: every value, cold or hot, must be usable and every
-// key known. Then all hot values change in one step, and the functions of
-// [Value.OnChange] are called before it returns, unless another reload is
-// calling functions right now: then that one calls these. Otherwise it returns
-// all that is wrong, and nothing changes. A file that was there and is gone is an
-// error as well.
+// Reload reads the file and the feed's documents again and lays the layers over
+// everything that was ever bound, as a restart would: every value, cold or hot,
+// must be usable and every key known. Then all hot values change in one step, and
+// the functions of [Value.OnChange] are called before it returns, unless another
+// reload is calling functions right now: then that one calls these. A document
+// that does not pass changes nothing, and all that is wrong is returned. A file
+// that was there and is gone is an error as well.
 //
 // Call it when everything is bound. It may be called from any goroutine, but
 // not from a Validate or UnmarshalText method.
 func (c *Config) Reload() (Change, error) {
-	return c.reload(c.read)
+	o := c.reload(func(offered []text) { copy(offered, slices.Concat(c.readFiles(), c.readFeed())) }, nil)
+	return o.change, o.err
 }
 
-// reload is Reload for documents as they are read by a function.
-func (c *Config) reload(read func() []text) (Change, error) {
+// outcome is how a reload ended.
+type outcome struct {
+	change   Change
+	took     []string // the documents that were taken
+	rejected error    // what is wrong with those that are newly given
+	err      error    // what is wrong with all that are given
+}
+
+// reload takes what is given if it is good. A function changes what is given;
+// kept are texts to use where that is not good, by document, or nil.
+func (c *Config) reload(offer func(offered []text), kept []text) outcome {
 	defer c.deliver()
 	c.reloading.Lock()
 	defer c.reloading.Unlock()
-	change, err := c.apply(read())
-	status := Status{At: time.Now(), Err: err, Restart: change.Restart}
-	if err != nil {
-		status.Restart = c.status.Load().Restart
+	last, before := c.offered, c.state.Load().texts
+	c.offered = slices.Clone(last)
+	offer(c.offered)
+
+	change, problems, err := c.take(c.offered, kept)
+	o := outcome{change: change}
+	now := c.state.Load()
+	status := Status{At: time.Now(), Restart: now.restart, Ignored: now.ignored}
+	var rejected, all []error
+	for i, d := range c.documents {
+		used, given, problem := now.texts[i], c.offered[i], problems[i]
+		fresh := !given.same(last[i]) || kept != nil && d.feed && given.revision != 0
+		if problem != nil && !used.kept.IsZero() {
+			problem = fmt.Errorf("%w; in use is revision %d, kept on disk since %s", problem, used.revision, stamp(used.kept))
+		}
+		all = append(all, problem)
+		switch {
+		case problem == nil && (fresh || !used.same(before[i])):
+			o.took = append(o.took, d.named(used))
+		case problem != nil && fresh && !given.unanswered():
+			rejected = append(rejected, problem)
+		}
+		if d.feed {
+			status.Documents = append(status.Documents, DocumentStatus{
+				Name: d.source.Name, Shared: d.shared, Revision: used.revision, Kept: used.kept, Err: problem,
+			})
+		}
 	}
+	o.rejected = errors.Join(rejected...)
+	o.err = errors.Join(append(all, err)...)
+	status.Err = o.err
 	c.status.Store(&status)
-	return change, err
+	return o
+}
+
+// take takes all texts at once, or those that are good by themselves. It returns
+// what is wrong with each document, and what is wrong with none in particular.
+func (c *Config) take(offered, kept []text) (Change, []error, error) {
+	problems := make([]error, len(offered))
+	change, err := c.apply(offered)
+	if err == nil {
+		return change, problems, nil
+	}
+	var differing []int
+	for i, used := range c.state.Load().texts {
+		if !offered[i].same(used) {
+			differing = append(differing, i)
+		}
+	}
+	switch {
+	case len(differing) == 0:
+		return change, problems, err
+	case len(differing) == 1 && kept == nil:
+		problems[differing[0]] = err
+		return change, problems, nil
+	}
+	// What is wrong with one document must not hold up another.
+	for _, i := range differing {
+		candidates := []text{offered[i]}
+		if kept != nil && !kept[i].kept.IsZero() {
+			candidates = append(candidates, kept[i])
+		}
+		for _, t := range candidates {
+			texts := slices.Clone(c.state.Load().texts)
+			texts[i] = t
+			more, err := c.apply(texts)
+			if err == nil {
+				change.Applied = merged(change.Applied, more.Applied)
+				change.Restart = more.Restart
+				break
+			}
+			if problems[i] == nil {
+				problems[i] = err
+			}
+		}
+	}
+	return change, problems, nil
+}
+
+// merged is the union of two lists, sorted.
+func merged(a, b []string) []string {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // apply takes the texts in use if they are good.
 func (c *Config) apply(texts []text) (Change, error) {
 	for {
 		old := c.state.Load()
-		next, restart, err := c.next(old, texts)
+		next, err := c.next(old, texts)
 		if err != nil {
 			return Change{}, err
 		}
@@ -79,7 +186,7 @@ func (c *Config) apply(texts []text) (Change, error) {
 		c.mu.Lock()
 		c.queue = append(c.queue, calls...)
 		c.mu.Unlock()
-		change := Change{Restart: restart}
+		change := Change{Restart: next.restart}
 		change.Applied = slices.DeleteFunc(different(old.entries, next.entries), func(key string) bool {
 			return !old.entries[key].Hot && !next.entries[key].Hot // a cold key in a section that has come or gone
 		})
@@ -88,19 +195,19 @@ func (c *Config) apply(texts []text) (Change, error) {
 }
 
 // next is the state that the texts lead to.
-func (c *Config) next(old *state, texts []text) (*state, []string, error) {
-	current, err := c.parse(old.current, texts, old.texts)
+func (c *Config) next(old *state, texts []text) (*state, error) {
+	current, central, err := c.parse(old.current, texts, old.texts)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	next := &state{
-		start: old.start, current: current, texts: texts, bindings: old.bindings,
+		start: old.start, current: current, central: central, texts: texts, bindings: old.bindings,
 		values: make([]any, len(old.values)), entries: map[string]entry{}, used: map[*item]bool{},
 	}
 	var errs []error
 	restart := map[string]bool{}
 	for i, b := range old.bindings {
-		r, err := b.bind(next.start, current)
+		r, err := b.bind(next.start, current, central)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -113,9 +220,12 @@ func (c *Config) next(old *state, texts []text) (*state, []string, error) {
 		}
 	}
 	if len(errs) == 0 {
-		errs = append(errs, current.unused(next.used, next.entries))
+		ignored, err := c.strays(next)
+		errs = append(errs, current.unused(next.used, next.entries), err)
+		next.ignored = ignored
 	}
-	return next, slices.Sorted(maps.Keys(restart)), errors.Join(errs...)
+	next.restart = slices.Sorted(maps.Keys(restart))
+	return next, errors.Join(errs...)
 }
 
 // result is what a binding makes of the layers.
@@ -127,11 +237,12 @@ type result struct {
 }
 
 // bind lays the current layers over the struct, as a restart would, and then
-// the start's for cold keys and the current ones for hot keys. The first must be
-// usable, or the next restart would fail; the second must be, for it is what the
-// process runs with.
-func (bd *binding) bind(start, current layers) (result, error) {
-	fresh := &binder{cold: current, warm: current, watch: bd.watch, hot: bd.allHot, strict: true, entries: map[string]entry{}, used: map[*item]bool{}}
+// the start's for cold keys and the current ones for hot keys, for which those of
+// the feed lie above. The first must be usable, or the next restart would fail;
+// the second must be, for it is what the process runs with.
+func (bd *binding) bind(start, current, central layers) (result, error) {
+	warm := slices.Concat(current, central)
+	fresh := &binder{cold: current, warm: warm, watch: bd.watch, hot: bd.allHot, strict: true, entries: map[string]entry{}, used: map[*item]bool{}}
 	r := result{value: bd.lay(fresh), entries: fresh.entries, used: fresh.used}
 	if err := errors.Join(fresh.errs...); err != nil {
 		return result{}, err
@@ -139,7 +250,7 @@ func (bd *binding) bind(start, current layers) (result, error) {
 	if sameLayers(start, current) {
 		return r, nil
 	}
-	mixed := &binder{cold: start, warm: current, watch: bd.watch, hot: bd.allHot, entries: map[string]entry{}, used: map[*item]bool{}}
+	mixed := &binder{cold: start, warm: warm, watch: bd.watch, hot: bd.allHot, entries: map[string]entry{}, used: map[*item]bool{}}
 	r.value, r.entries = bd.lay(mixed), mixed.entries
 	if err := errors.Join(mixed.errs...); err != nil {
 		return result{}, fmt.Errorf("combine the hot values with those that need a restart: %w", err)

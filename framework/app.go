@@ -9,8 +9,8 @@
 //
 // # Start
 //
-// Configuration, telemetry, the service's setup, listeners bound, background
-// components started, critical checks green once, gRPC health SERVING,
+// Configuration, telemetry, the service's setup, the central configuration,
+// listeners bound, background components started, critical checks green once, gRPC health SERVING,
 // announced. A registry that is down delays the announcement, not the service,
 // unless registry.required is set.
 //
@@ -20,8 +20,11 @@
 // draining; calls are still accepted for server.drain.delay, or until none has
 // come for half of that; the instance is withdrawn; calls that have begun may
 // finish within server.drain.timeout; background goroutines, OnStop functions
-// in reverse, clients; telemetry is flushed last. The error of one step never
-// skips a later one; all are joined.
+// in reverse, clients; telemetry is flushed last. Jobs end beside that, from the
+// beginning, so that another instance goes on with them. The error of one step
+// never skips a later one; all are joined. A step that takes too long is left
+// behind, and what the process does then is kept in files: a dump of all
+// goroutines, and a trace of the drain.
 //
 // Guarantees: no process-wide state is read or set but what options name (the
 // environment and the working directory's plinth.yaml, unless told otherwise);
@@ -50,7 +53,10 @@ import (
 	"plinth.internal/log"
 	"plinth.internal/metrics"
 	"plinth.internal/middleware"
+	"plinth.internal/middleware/auth"
 	"plinth.internal/middleware/deadline"
+	"plinth.internal/middleware/fault"
+	"plinth.internal/middleware/limit"
 	"plinth.internal/middleware/load"
 	"plinth.internal/middleware/logging"
 	"plinth.internal/middleware/metering"
@@ -81,13 +87,26 @@ type App struct {
 	health  *health.Health
 	server  *server.Server
 	client  *client.Client
+	auth    *auth.Auth      // nil where callers are not checked
+	faults  *fault.Injector // nil where faults are not allowed
+	limiter *limit.Limiter
+	fault   atomic.Pointer[faultSettings] // those of the last change, nil before it
 
 	registry    *registry.Registry
-	ownRegistry bool      // opened here, closed here
-	backend     io.Closer // the connection of a registry of its own, nil for none
+	ownRegistry bool           // opened here, closed here
+	backend     io.Closer      // the connection of a registry of its own, nil for none
+	openFeed    func() ownFeed // opens the central documents beside the registry, nil where it has none
+	feed        ownFeed        // those documents once they are open
+	snapshots   string         // the directory for what is kept on disk, "" for none; set with the registry
 
-	ready chan struct{}
-	group *group // the goroutines of Service.Go
+	ready    chan struct{}
+	group    *group // the goroutines of Service.Go
+	jobs     *jobs
+	timeline *timeline
+	late     *lateness
+	box      *blackBox
+
+	newElector func() (registry.Elector, io.Closer) // on a registry of its own, nil where it holds no elections
 
 	mu       sync.Mutex
 	instance registry.Instance
@@ -114,6 +133,8 @@ func New(name string, setup Setup, opts ...Option) (*App, error) {
 	if setup == nil {
 		return nil, fmt.Errorf("build %q: the setup function is nil", name)
 	}
+	phases := &timeline{}
+	phases.next(phaseConfig)
 	cfg, err := config.Load(config.WithFile(o.configFile, o.fileRequired), config.WithEnviron(o.environ), config.WithFlags(o.flags()))
 	if err != nil {
 		return nil, &configError{err}
@@ -125,8 +146,9 @@ func New(name string, setup Setup, opts ...Option) (*App, error) {
 	s := watched.Get()
 	a := &App{
 		name: name, setup: setup, opts: o, cfg: cfg, settings: s,
-		started: time.Now(), ready: make(chan struct{}),
+		started: time.Now(), ready: make(chan struct{}), timeline: phases,
 	}
+	a.jobs, a.late = &jobs{app: a}, &lateness{app: a}
 	a.instance = registry.Instance{
 		ID: name + "-" + strings.ToLower(rand.Text()[:10]), Service: name,
 		Version: s.Service.Version, Zone: s.Service.Zone, Started: a.started, State: registry.Up,
@@ -138,7 +160,9 @@ func New(name string, setup Setup, opts ...Option) (*App, error) {
 	if o.unbuilt {
 		return a, nil
 	}
-	if err := a.build(); err != nil {
+	err = a.build()
+	phases.started(err)
+	if err != nil {
 		return nil, errors.Join(err, a.closeParts(context.Background()))
 	}
 	watched.OnChange(a.applySettings)
@@ -157,6 +181,7 @@ func (e *configError) Unwrap() error { return e.error }
 func (a *App) build() error {
 	s := &a.settings
 	var err error
+	a.timeline.next(phaseTelemetry)
 	a.log, err = log.New(log.Config{
 		Level: s.Telemetry.Log.Level, Format: s.Telemetry.Log.Format, Output: a.opts.logOutput, IDs: trace.IDs,
 		Fields: []zap.Field{zap.String("service", a.name), zap.String("instance", a.instance.ID)},
@@ -178,9 +203,17 @@ func (a *App) build() error {
 	if err := a.clients.Load().checkTLS(); err != nil {
 		return err
 	}
+	if err := a.clients.Load().checkTokens(); err != nil {
+		return err
+	}
+	a.timeline.next(phaseParts)
 	a.group = newGroup(a.emit)
-	a.health = health.New(health.OnChange(func(r health.Result) { a.emit(CheckChanged{r}) }))
+	a.box = &blackBox{dir: a.dumpDir(), instance: a.instance.ID}
+	a.health = a.newHealth()
 	if a.registry, a.ownRegistry, err = a.openRegistry(); err != nil {
+		return err
+	}
+	if err := a.attachFeed(); err != nil {
 		return err
 	}
 	a.client, err = client.New(a.registry, append([]client.Option{
@@ -188,11 +221,21 @@ func (a *App) build() error {
 		client.WithSettings(func(service, method string) client.Settings { return a.clients.Load().settings(service, method) }),
 		client.WithEvents(func(e client.Event) { a.emit(ClientEvent{e}) }),
 		client.WithUserAgent(tracing.UserAgent),
+		client.WithCaller(a.name),
 		client.WithZone(s.Service.Zone),
 		client.WithID(a.clientID()),
 		client.WithTargets(func(service string) string { return targetOf(a.settings.Clients, service) }),
 	}, a.opts.client...)...)
 	if err != nil {
+		return err
+	}
+	if a.faults, err = a.newFaults(); err != nil {
+		return err
+	}
+	if err := a.buildAuth(); err != nil {
+		return err
+	}
+	if a.limiter, err = a.newLimiter(); err != nil {
 		return err
 	}
 	tracker := load.New(load.OnBounce(func(*middleware.Call) { a.metrics.CountServerBounce() }))
@@ -202,15 +245,20 @@ func (a *App) build() error {
 		logging.Server(a.log),
 		metering.Server(a.metrics.Server, a.name),
 		recovery.New(a.panicked),
-		deadline.Server(),
+		deadline.Server(a.countDropped()),
+		a.callers(),
+		a.limitMiddleware(),
+		a.faultMiddleware(),
 	}, a.opts.middleware...)
 	a.server, err = server.New(server.Config{
 		Service: a.name, Listeners: a.opts.listeners, Health: a.health, Middleware: chain, GRPCOptions: a.opts.serverGRPC,
 		Addrs: map[string]string{
 			server.GRPC: s.Server.GRPC.Addr, server.HTTP: s.Server.HTTP.Addr, server.Admin: s.Server.Admin.Addr,
 		},
+		HTTP:       s.Server.HTTP.server(),
 		TLS:        s.Server.TLS.server(func(e server.TLSEvent) { a.emit(ServerEvent{e}) }),
 		Reflection: s.Server.GRPC.Reflection, Debug: s.Server.Admin.Debug, Admin: a.adminPages(),
+		UnaryPayload: a.opts.unaryPayload(), StreamPayload: a.opts.streamPayload(), Wrap: a.faultListener(),
 	})
 	if err != nil && s.Server.TLS.server(nil) != nil {
 		return &configError{err}
@@ -258,19 +306,30 @@ func (a *App) Run(ctx context.Context) error {
 	defer endBackground()
 	var wg sync.WaitGroup
 
+	jobs, endJobs := context.WithCancel(background)
+	defer endJobs()
+
 	// A start that fails is undone without a word: its error says it all.
 	tell := func(Event) {}
 	err := a.start(run, background, stop, &wg)
-	if err == nil {
+	a.timeline.started(err)
+	switch {
+	case err == nil:
 		tell = a.emit
+		for _, e := range a.timeline.ended() {
+			a.emit(e)
+		}
 		close(a.ready)
 		a.emit(Ready{Took: time.Since(begun)})
+		a.jobs.start(jobs, stop)
 		<-run.Done()
 		if cause := context.Cause(run); ctx.Err() == nil {
-			err = cause // a listener broke
+			err = cause // a listener broke, or a goroutine that must not fail has
 		}
-	} else if ctx.Err() != nil {
+	case ctx.Err() != nil:
 		err = nil // told to stop while starting: nothing went wrong
+	case run.Err() != nil:
+		err = context.Cause(run) // that is why it did not get further
 	}
 	reason := "asked to stop"
 	if err != nil {
@@ -278,22 +337,22 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	stopping := time.Now()
 	tell(Stopping{Reason: reason})
-	err = errors.Join(err, a.stop(context.WithoutCancel(ctx), tell, func() {
-		endBackground()
-		wg.Wait()
-	}))
+	ctx = context.WithoutCancel(ctx)
+	err = errors.Join(err, a.stop(ctx, tell, endJobs, endBackground, wg.Wait), a.flush(ctx, tell))
 	tell(Stopped{Took: time.Since(stopping), Err: err})
-	return errors.Join(err, a.flush(context.WithoutCancel(ctx)))
+	_ = a.log.Logger().Sync() // standard error cannot be synced everywhere
+	return err
 }
 
 // start goes through the phases up to the announcement.
 func (a *App) start(run, background context.Context, stop context.CancelCauseFunc, wg *sync.WaitGroup) error {
+	a.timeline.next(phaseSetup)
 	s := &Service{app: a}
 	if err := protect(func() error { return a.setup(run, s) }); err != nil {
 		return fmt.Errorf("set up %s: %w", a.name, err)
 	}
 	a.mu.Lock()
-	err := errors.Join(a.errs...)
+	err := errors.Join(errors.Join(a.errs...), a.health.Validate())
 	a.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("set up %s: %w", a.name, err)
@@ -301,11 +360,20 @@ func (a *App) start(run, background context.Context, stop context.CancelCauseFun
 	if err := a.cfg.Unused(); err != nil {
 		return &configError{err}
 	}
+	a.settleConfig(run)
+	if err := a.warmValidator(); err != nil {
+		return fmt.Errorf("set up %s: %w", a.name, err)
+	}
+	if err := a.jobs.open(); err != nil {
+		return fmt.Errorf("set up %s: %w", a.name, err)
+	}
+	a.timeline.next(phaseListen)
 	if err := a.server.Listen(run); err != nil {
 		return err
 	}
 	endpoints := a.server.Endpoints()
 	a.emit(Listening{Endpoints: endpoints})
+	a.tellFaults()
 	if err := a.protect(endpoints); err != nil {
 		return err
 	}
@@ -320,8 +388,10 @@ func (a *App) start(run, background context.Context, stop context.CancelCauseFun
 		a.mu.Unlock()
 	}
 	a.server.Serve(func(err error) { stop(err) })
-	a.group.start(background)
+	a.timeline.next(phaseBackground)
+	a.group.start(background, stop)
 	wg.Go(func() { a.health.Run(background) })
+	a.timeline.next(phaseChecks)
 	if err := a.awaitChecks(run); err != nil {
 		return err
 	}
@@ -329,20 +399,16 @@ func (a *App) start(run, background context.Context, stop context.CancelCauseFun
 		if a.registry.Kind() != kindDNS { // there the platform enters it
 			a.emit(Unregistered{})
 		}
+		a.timeline.next(phaseServe)
 		a.health.SetPhase(health.Serving)
 		return nil
 	}
 	if a.settings.Registry.Required {
 		return a.announceFirst(run)
 	}
+	a.timeline.next(phaseServe)
 	a.health.SetPhase(health.Serving)
-	// Announce waits for its first attempt; a registry that does not answer
-	// must not hold up a service that can already be reached.
-	wg.Go(func() {
-		if err := a.registry.Announce(background, a.Instance()); err != nil {
-			stop(fmt.Errorf("announce %s: %w", a.name, err))
-		}
-	})
+	wg.Go(func() { a.announce(run, background, stop) })
 	return nil
 }
 
@@ -350,7 +416,7 @@ func (a *App) start(run, background context.Context, stop context.CancelCauseFun
 func protect(fn func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = panicError(p)
+			err = newPanicError(p)
 		}
 	}()
 	return fn()

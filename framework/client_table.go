@@ -101,6 +101,7 @@ func (c *clientSettings) overlay(s *client.Settings) {
 	set(&s.HashHeader, c.HashHeader)
 	set(&s.MaxConnections, c.HTTP.MaxConnections)
 	c.TLS.overlay(s)
+	set(&s.TokenFile, c.TokenFile)
 	set(&s.ZoneFactor, c.ZoneFactor)
 	set(&s.Subset.Size, int(c.Subset.Size))
 	set(&s.Subset.Above, c.Subset.Above)

@@ -66,6 +66,10 @@ func describeClient(e client.Event) string {
 		return "certificates for calls changed"
 	case client.TLSRejected:
 		return "certificates for calls rejected, the last good ones stay in use"
+	case client.TokenExposed:
+		return "tokens are sent without TLS, anybody on the way can take them: set the tls.mode of these calls to tls or mtls"
+	case client.TokenRejected:
+		return "file with the token for calls cannot be used, what it held last stays in use"
 	}
 	return ""
 }
@@ -78,7 +82,7 @@ func levelOfClient(e client.Event) zapcore.Level {
 		if e.Source != registry.SourceRegistry {
 			return zapcore.WarnLevel
 		}
-	case client.ViewFailed, client.LastResort, client.InstanceEjected, client.TLSRejected:
+	case client.ViewFailed, client.LastResort, client.InstanceEjected, client.TLSRejected, client.TokenExposed, client.TokenRejected:
 		return zapcore.WarnLevel
 	case client.RouteFellBack:
 		if e.First {
@@ -136,6 +140,10 @@ func fieldsOfClient(e client.Event) []zap.Field {
 		}
 	case client.TLSReloaded, client.TLSRejected:
 		return fieldsOfClientTLS(e)
+	case client.TokenExposed:
+		return []zap.Field{zap.String("target", e.Service)}
+	case client.TokenRejected:
+		return []zap.Field{zap.String("target", e.Service), zap.String("file", e.File), zap.Error(e.Err)}
 	case client.InstanceReturned:
 		return []zap.Field{zap.String("target", e.Service), zap.String("protocol", e.Protocol), zap.String("on", e.Instance), zap.String("addr", e.Addr)}
 	}

@@ -51,6 +51,36 @@ A changed file is taken wholly or not at all. If anything in it is wrong, hot or
 A level set with ` + "`PUT /debug/log`" + ` stays until the file names another one. The environment and the command line do not change at run time and win
 over the file.
 
+## Central documents
+
+Where the registry is etcd, two documents in it lie above everything else, the command line too: ` + "`<namespace>/config/default`" + `, which all services
+read, and above it ` + "`<namespace>/config/<service>`" + `. They are YAML, of 256 KiB at most, and a change is in use within 1 s everywhere. People write them with
+` + "`scaffold config`" + `, which checks them first, keeps a history and notices when two write at once. ` + "`config.source: none`" + ` leaves them alone; a program that takes
+Consul for its registry gives ` + "`framework.WithConfigFeed`" + ` the same keys of Consul's store.
+
+They may set hot keys only, the framework's and the service's own. A cold key in them is an error, and so is an unknown one, with one exception:
+in ` + "`default`" + ` a key outside of the framework's sections is most often another service's. Who does not know it ignores it and lists it on ` + "`/debug/config`" + `.
+
+Each document is taken wholly or not at all. While one is bad its last good text stays in use, ` + "`/health`" + ` is ` + "`degraded`" + ` with the document, the line and the key in
+the check ` + "`config`, and `plinth_config_valid`" + ` is 0; the other document and the file can change all the same. Documents that were good are kept in
+` + "`registry.snapshot_dir`" + `. A service that starts while its document is bad, or while etcd does not answer, starts with what was kept, or without, and says so in
+the same places; it waits for etcd for 1 s at most, and takes the document as soon as it can be had. One that is deleted sets nothing any more; one
+that is missing because etcd has lost its data stays in use until it is written again.
+
+` + "```" + `
+$ scaffold config diff orders clients.billing.timeout=500ms
+--- orders (revision 17, version 3 by ann@desk at 2026-11-02T09:12:44Z: billing is slow)
+- clients.billing.timeout: 2s
++ clients.billing.timeout: 500ms
+$ scaffold config set orders clients.billing.timeout=500ms -m "billing is well again"
+- clients.billing.timeout: 2s
++ clients.billing.timeout: 500ms
+orders is at revision 18, version 4; services use it within a second, or say on /health why not
+$ scaffold config rollback orders 3
+` + "```" + `
+
+` + "`/debug/config`" + ` names the document, the line and the revision that a value comes from, and ` + "`plinth_config_revision`" + ` which revision an instance has.
+
 ## Keys
 
 | key | default | hot | meaning |

@@ -5,12 +5,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
 
+	configetcd "plinth.internal/config/etcd"
 	"plinth.internal/registry"
 	"plinth.internal/registry/dns"
 	"plinth.internal/registry/etcd"
@@ -38,7 +40,8 @@ func (a *App) openRegistry() (reg *registry.Registry, own bool, err error) {
 	if err != nil {
 		return nil, false, &configError{fmt.Errorf("registry.static: %w", err)}
 	}
-	opts = append(opts, registry.WithTTL(r.TTL), registry.WithSnapshots(a.snapshotDir()), registry.WithFallback(fallback))
+	a.snapshots = a.snapshotDir()
+	opts = append(opts, registry.WithTTL(r.TTL), registry.WithSnapshots(a.snapshots), registry.WithFallback(fallback))
 	if r.kind() == kindDNS {
 		reg, err := dns.Open(r.DNS.Name, dns.WithServer(r.DNS.Server), dns.WithRegistry(opts...))
 		if err != nil {
@@ -54,6 +57,11 @@ func (a *App) openRegistry() (reg *registry.Registry, own bool, err error) {
 		return nil, false, &configError{fmt.Errorf("registry.endpoints: %w", err)}
 	}
 	a.backend = etcdClient
+	a.newElector = func() (registry.Elector, io.Closer) {
+		e := etcd.NewElector(etcdClient, etcd.WithNamespace(r.Namespace), etcd.WithElectionTTL(r.TTL))
+		return e, e
+	}
+	a.openFeed = func() ownFeed { return configetcd.Open(etcdClient, a.name, configetcd.WithNamespace(r.Namespace)) }
 	return etcd.Open(etcdClient, etcd.WithNamespace(r.Namespace), etcd.WithRegistry(opts...)), true, nil
 }
 

@@ -2,6 +2,8 @@ package framework_test
 
 import (
 	"bytes"
+	"io"
+	"net/http"
 	"sync"
 	"time"
 )
@@ -26,3 +28,13 @@ func (l *lockedBuffer) String() string {
 
 // advance lets virtual time pass; it is for tests in a synctest bubble only.
 func advance(d time.Duration) { <-time.After(d) }
+
+// fetchPage reads a page.
+func fetchPage(url string) ([]byte, error) {
+	resp, err := http.Get(url)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	return io.ReadAll(resp.Body)
+}

@@ -1,6 +1,7 @@
 package framework
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,7 @@ func (a *App) awaitChecks(ctx context.Context) error {
 // announceFirst is the start with registry.required: the service is ready once
 // it is registered.
 func (a *App) announceFirst(ctx context.Context) error {
+	a.timeline.next(phaseAnnounce)
 	if err := a.registry.Announce(context.WithoutCancel(ctx), a.Instance()); err != nil {
 		return fmt.Errorf("announce %s: %w", a.name, err)
 	}
@@ -60,67 +62,192 @@ func (a *App) announceFirst(ctx context.Context) error {
 			return err
 		}
 	}
+	a.timeline.next(phaseServe)
 	a.health.SetPhase(health.Serving)
 	return nil
 }
 
-// stop goes through the phases of the shutdown and tells of each. endBackground
-// ends the framework's and the service's goroutines.
-func (a *App) stop(ctx context.Context, tell func(Event), endBackground func()) error {
-	var errs []error
-	try := func(name string, limit time.Duration, fn func(context.Context) error) error {
-		start := time.Now()
-		err := bounded(ctx, limit, fn)
-		if err != nil {
-			err = fmt.Errorf("%s: %w", name, err)
+// announce announces the instance while it serves already: a registry that does
+// not answer must not hold up a service that can be reached. The phase is over
+// when the instance is registered, however long that takes.
+func (a *App) announce(run, background context.Context, stop context.CancelCauseFunc) {
+	p := a.timeline.begin(StageStart, phaseAnnounce)
+	var err error
+	defer func() {
+		<-a.ready // it is told of after the phases before it
+		a.emit(a.timeline.end(p, err, nil))
+	}()
+	if err = a.registry.Announce(background, a.Instance()); err != nil {
+		err = fmt.Errorf("announce %s: %w", a.name, err)
+		stop(err)
+		return
+	}
+	for status := a.registry.Status(); status.State != registry.Registered; status = a.registry.Status() {
+		a.timeline.note(p, status.Err)
+		if !pause(run, checkPause) {
+			err = fmt.Errorf("the stop came before it was registered: %w", cmp.Or(status.Err, context.Cause(run)))
+			return
 		}
-		tell(PhaseEnded{Phase: name, Took: time.Since(start), Err: err})
-		return err
 	}
-	phase := func(name string, limit time.Duration, fn func(context.Context) error) {
-		errs = append(errs, try(name, limit, fn))
+}
+
+// stopping is one stop: it goes through its phases and tells of each.
+type stopping struct {
+	app  *App
+	ctx  context.Context
+	tell func(Event)
+	errs []error
+}
+
+// try goes through a phase. One that takes too long is left behind, and what the
+// process does then is kept.
+func (s *stopping) try(name string, limit time.Duration, fn func(context.Context) error) error {
+	p := s.app.timeline.begin(StageStop, name)
+	return s.end(p, s.run(p, limit, fn), nil)
+}
+
+// run runs a phase under its name, which a dump shows.
+func (s *stopping) run(p *phase, limit time.Duration, fn func(context.Context) error) error {
+	err := bounded(s.ctx, limit, func(ctx context.Context) error { return labelled(ctx, p.name, fn) })
+	if overrun, ok := errors.AsType[*overrunError](err); ok {
+		s.dump(p.name, s.app.box.capture(p.name+": "+overrun.Error()))
 	}
+	return err
+}
+
+// end ends a phase; late are the calls that it has measured, nil for none.
+func (s *stopping) end(p *phase, err error, late *LateCalls) error {
+	if err != nil {
+		err = fmt.Errorf("%s: %w", p.name, err)
+	}
+	s.tell(s.app.timeline.end(p, err, late))
+	return err
+}
+
+// phase is try, whose error makes the stop one that went wrong.
+func (s *stopping) phase(name string, limit time.Duration, fn func(context.Context) error) {
+	s.errs = append(s.errs, s.try(name, limit, fn))
+}
+
+// dump keeps what was captured, if anything.
+func (s *stopping) dump(phase string, e *evidence) {
+	if e != nil {
+		s.tell(s.app.box.keep(s.ctx, phase, e))
+	}
+}
+
+// stop goes through the phases of the shutdown. cancel tells the framework's and
+// the service's goroutines to end, cancelJobs the jobs; wait waits for those of
+// the framework.
+func (a *App) stop(ctx context.Context, tell func(Event), cancelJobs, cancel, wait func()) error {
+	s := &stopping{app: a, ctx: ctx, tell: tell}
 	drain := a.settings.Server.Drain
 	served := a.health.Phase() == health.Serving
 	announced := served && a.announces()
+	if served {
+		a.box.start()
+		defer a.box.stop()
+	}
 	a.health.SetPhase(health.Draining)
+	handedOver := s.handOver(cancelJobs)
 	// A registry that does not hear of the stop makes it no failure: callers
 	// learn the same from gRPC health and from the closed port, and the entry
 	// ends with its lease.
 	if announced {
-		_ = try("mark draining", announceTimeout, a.markDraining)
+		_ = s.try("mark draining", announceTimeout, a.markDraining)
 	}
-	if served && drain.Delay > 0 {
-		phase("accept until quiet", drain.Delay+time.Second, func(ctx context.Context) error {
-			a.awaitQuiet(ctx, drain.Delay, announced)
-			return nil
-		})
+	if served {
+		a.late.mark()
+		s.acceptUntilQuiet(drain.Delay, announced)
 	}
 	if announced {
-		_ = try("withdraw", announceTimeout, func(ctx context.Context) error {
+		_ = s.try("withdraw", announceTimeout, func(ctx context.Context) error {
+			defer a.late.withdraw()
 			return a.registry.Withdraw(ctx, a.Instance().ID)
 		})
 	}
-	phase("finish calls", drain.Timeout+stopTimeout, func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeoutCause(ctx, drain.Timeout,
-			fmt.Errorf("they took longer than server.drain.timeout, %v", drain.Timeout))
-		defer cancel()
-		return a.server.Stop(ctx)
-	})
+	s.finishCalls(drain.Timeout)
 	a.health.SetPhase(health.Stopped)
-	phase("end goroutines", stopTimeout, func(context.Context) error {
-		endBackground()
-		return a.group.wait()
+	s.errs = append(s.errs, handedOver())
+	s.phase("end goroutines", stopTimeout, func(context.Context) error {
+		cancel()
+		err := a.group.wait(stopTimeout)
+		wait()
+		return err
 	})
 	a.mu.Lock()
 	stops := a.stops
 	a.mu.Unlock()
-	for _, s := range slices.Backward(stops) {
-		phase("on stop: "+s.name, stopTimeout, s.fn)
+	for _, step := range slices.Backward(stops) {
+		s.phase("on stop: "+step.name, stopTimeout, step.fn)
 	}
-	phase("close clients", stopTimeout, a.closeParts)
-	return errors.Join(errs...)
+	s.phase("close clients", stopTimeout, a.closeParts)
+	return errors.Join(s.errs...)
 }
+
+// handOver ends the jobs beside the phases of the drain, so that another instance
+// goes on with them at once and a slow one does not hold up the drain. It returns
+// a function that waits for the end.
+func (s *stopping) handOver(cancelJobs func()) (wait func() error) {
+	cancelJobs()
+	if !s.app.jobs.any() {
+		return func() error { return nil }
+	}
+	p := s.app.timeline.begin(StageStop, "hand over jobs")
+	done := make(chan error, 1)
+	go func() {
+		err := s.run(p, stopTimeout, func(context.Context) error { return s.app.jobs.handOver() })
+		done <- s.end(p, err, nil)
+	}()
+	return func() error { return <-done }
+}
+
+// acceptUntilQuiet goes on accepting calls for a while, and tells how many came.
+func (s *stopping) acceptUntilQuiet(delay time.Duration, announced bool) {
+	if delay <= 0 {
+		return
+	}
+	p := s.app.timeline.begin(StageStop, "accept until quiet")
+	err := s.run(p, delay+time.Second, func(ctx context.Context) error {
+		s.app.awaitQuiet(ctx, delay, announced)
+		return nil
+	})
+	late, _ := s.app.late.calls()
+	s.errs = append(s.errs, s.end(p, err, late))
+}
+
+// finishCalls lets calls that have begun finish. Those that take too long are cut
+// off; what they do at that moment is kept.
+func (s *stopping) finishCalls(timeout time.Duration) {
+	p := s.app.timeline.begin(StageStop, "finish calls")
+	var cut *evidence
+	err := s.run(p, timeout+stopTimeout, func(ctx context.Context) error {
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		captured := make(chan struct{})
+		timer := time.AfterFunc(timeout, func() {
+			defer close(captured)
+			slow := fmt.Errorf("they took longer than server.drain.timeout, %v", timeout)
+			cut = s.app.box.capture(p.name + ": " + slow.Error())
+			cancel(slow)
+		})
+		err := s.app.server.Stop(ctx)
+		if !timer.Stop() {
+			<-captured
+		}
+		return err
+	})
+	if _, behind := errors.AsType[*overrunError](err); !behind && err != nil {
+		s.dump(p.name, cut)
+	}
+	_, late := s.app.late.calls()
+	s.errs = append(s.errs, s.end(p, err, late))
+}
+
+// overrunError is that of a step that did not end when it should have.
+type overrunError struct{ error }
+
+func (e *overrunError) Unwrap() error { return e.error }
 
 // bounded runs one step, protected against panics, and leaves it behind when it
 // outlasts its limit.
@@ -138,7 +265,7 @@ func bounded(ctx context.Context, limit time.Duration, fn func(context.Context) 
 	case err := <-done: // it ended at its limit, as it should
 		return err
 	case <-time.After(100 * time.Millisecond):
-		return fmt.Errorf("it did not end within %v and was left behind", limit)
+		return &overrunError{fmt.Errorf("it did not end within %v and was left behind", limit)}
 	}
 }
 
@@ -176,13 +303,14 @@ func (a *App) awaitQuiet(ctx context.Context, delay time.Duration, announced boo
 
 // closeParts closes what New opened, in reverse.
 func (a *App) closeParts(context.Context) error {
-	var errs []error
+	errs := []error{a.jobs.close()}
 	if a.client != nil {
 		errs = append(errs, a.client.Close())
 	}
 	if a.registry != nil && a.ownRegistry {
 		errs = append(errs, a.registry.Close())
 	}
+	errs = append(errs, a.closeFeed())
 	if a.backend != nil {
 		errs = append(errs, a.backend.Close())
 	}
@@ -191,14 +319,15 @@ func (a *App) closeParts(context.Context) error {
 
 // flush sends what telemetry still holds, after everything that could add to
 // it, and ends the admin listener, which showed the stop until now.
-func (a *App) flush(ctx context.Context) error {
+func (a *App) flush(ctx context.Context, tell func(Event)) error {
+	p := a.timeline.begin(StageStop, "flush telemetry")
 	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
 	err := a.server.Close()
 	if spans := a.tracer.Shutdown(ctx); spans != nil {
 		a.emit(SpansLost{spans})
 	}
-	_ = a.log.Logger().Sync() // standard error cannot be synced everywhere
+	tell(a.timeline.end(p, err, nil))
 	return err
 }
 

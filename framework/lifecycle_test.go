@@ -43,7 +43,7 @@ func (r *recorder) phases() (names []string, took map[string]time.Duration) {
 	defer r.mu.Unlock()
 	took = map[string]time.Duration{}
 	for _, e := range r.events {
-		if p, ok := e.(framework.PhaseEnded); ok {
+		if p, ok := e.(framework.PhaseEnded); ok && p.Stage == framework.StageStop {
 			names = append(names, p.Phase)
 			took[p.Phase] = p.Took
 		}
@@ -86,7 +86,7 @@ func TestStopOrder(t *testing.T) {
 		}
 		want := []string{
 			"mark draining", "accept until quiet", "withdraw", "finish calls", "end goroutines",
-			"on stop: second", "on stop: first", "close clients",
+			"on stop: second", "on stop: first", "close clients", "flush telemetry",
 		}
 		names, took := r.phases()
 		if !slices.Equal(names, want) {

@@ -9,7 +9,9 @@ import (
 	"google.golang.org/grpc"
 
 	"plinth.internal/client"
+	"plinth.internal/config"
 	"plinth.internal/middleware"
+	"plinth.internal/middleware/auth"
 	"plinth.internal/registry"
 )
 
@@ -32,8 +34,12 @@ type options struct {
 	middleware   []middleware.Middleware
 	logOutput    io.Writer
 	events       func(Event)
+	configFeed   config.Feed          // nil for the registry's
+	auth         *auth.Policy         // nil where the code declares none
+	validator    middleware.Validator // nil for none
 	heapFloor    int64
-	unbuilt      bool // the configuration is all that is wanted of the app
+	elector      registry.Elector // nil for that of the registry
+	unbuilt      bool             // the configuration is all that is wanted of the app
 }
 
 type optionFunc func(*options)
@@ -78,6 +84,12 @@ func WithListener(name string, l net.Listener) Option {
 // its own instance and leaves the registry open.
 func WithRegistry(r *registry.Registry) Option {
 	return optionFunc(func(o *options) { o.registry = r })
+}
+
+// WithElector has the elections of jobs held by an elector in place of the
+// registry's. The app leaves it open. Apps of one service must share it.
+func WithElector(e registry.Elector) Option {
+	return optionFunc(func(o *options) { o.elector = e })
 }
 
 // WithClientOptions adds options to the client behind Service.Client and

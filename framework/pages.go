@@ -47,7 +47,20 @@ type CheckHealth struct {
 	LatencyMS float64 `json:"latency_ms"`
 	Critical  bool    `json:"critical"`
 	CheckedAt string  `json:"checked_at"`
-	Error     string  `json:"error"`
+	// Error is why the status is not ok; with failures below the check's
+	// threshold the status is still ok.
+	Error string `json:"error"`
+	// Failures is how many runs have failed in a row.
+	Failures int `json:"failures,omitempty"`
+	// LastError is why a run failed last, however long ago.
+	LastError   string `json:"last_error,omitempty"`
+	LastErrorAt string `json:"last_error_at,omitempty"`
+	// Dependency says that the check is about another service.
+	Dependency bool `json:"dependency,omitempty"`
+	// StartupOnly says that the check is not run any more once it is ok.
+	StartupOnly bool `json:"startup_only,omitempty"`
+	// Services are the gRPC services that do not serve while it fails.
+	Services []string `json:"services,omitempty"`
 }
 
 // The statuses of a [HealthDocument].
@@ -72,10 +85,7 @@ func (a *App) Health() HealthDocument {
 		Checks: []CheckHealth{},
 	}
 	for _, r := range report.Results {
-		doc.Checks = append(doc.Checks, CheckHealth{
-			Name: r.Name, Status: string(r.Status), Critical: r.Critical, Error: r.Error,
-			LatencyMS: float64(r.Latency) / float64(time.Millisecond), CheckedAt: stamp(r.CheckedAt),
-		})
+		doc.Checks = append(doc.Checks, checkHealth(r))
 		if r.Status != health.StatusOK {
 			doc.Status = HealthDegraded
 		}
@@ -88,6 +98,12 @@ func (a *App) Health() HealthDocument {
 		}
 	}
 	if c, ok := a.tlsHealth(); ok {
+		doc.Checks = append(doc.Checks, c)
+		if c.Status != HealthOK {
+			doc.Status = HealthDegraded
+		}
+	}
+	if c, ok := a.faultsHealth(); ok {
 		doc.Checks = append(doc.Checks, c)
 		if c.Status != HealthOK {
 			doc.Status = HealthDegraded
@@ -125,16 +141,19 @@ func (a *App) adminPages() map[string]http.Handler {
 	}
 	ready := a.health.Ready
 	return map[string]http.Handler{
-		"/health":         probe(ready),
-		"/health/ready":   probe(ready),
-		"/health/live":    probe(func() bool { return true }), // that it answers is the answer
-		"/health/startup": probe(func() bool { return a.health.Phase() != health.Starting }),
-		"/metrics":        a.metricsPage(),
-		"/info":           server.View("info", func(*http.Request) any { return a.info() }),
-		"/debug/clients":  a.clientsPage(),
-		"/debug/config":   server.View("configuration", func(*http.Request) any { return a.configuration() }),
-		"GET /debug/log":  server.View("log level", func(*http.Request) any { return map[string]string{"level": a.log.Level()} }),
-		"PUT /debug/log":  http.HandlerFunc(a.putLogLevel),
+		"/health":           probe(ready),
+		"/health/ready":     probe(ready),
+		"/health/live":      a.livePage(),
+		"/health/startup":   probe(func() bool { return a.health.Phase() != health.Starting }),
+		"/metrics":          a.metricsPage(),
+		"/info":             server.View("info", func(*http.Request) any { return a.info() }),
+		"/debug/clients":    a.clientsPage(),
+		"/debug/lifecycle":  a.lifecyclePage(),
+		"/debug/heartbeats": server.View("heartbeats", func(*http.Request) any { return a.heartbeats() }),
+		"/debug/config":     server.View("configuration", func(*http.Request) any { return a.configuration() }),
+		"/debug/limit":      server.View("limit", func(*http.Request) any { return a.Limit() }),
+		"GET /debug/log":    server.View("log level", func(*http.Request) any { return map[string]string{"level": a.log.Level()} }),
+		"PUT /debug/log":    http.HandlerFunc(a.putLogLevel),
 	}
 }
 
@@ -154,12 +173,13 @@ func (a *App) metricsPage() http.Handler {
 		a.metrics.SetHealth(doc.Status, HealthOK, HealthDegraded, HealthDown)
 		a.metrics.SetRegistry(doc.Registry.State, string(registry.Off), string(registry.Registering),
 			string(registry.Registered), string(registry.Lost), string(registry.Withdrawn))
-		a.metrics.SetConfigValid(a.cfg.Status().Err == nil)
+		a.measureConfig()
 		a.measureViews(time.Now())
 		a.measureTLS()
-		for _, c := range doc.Checks {
-			a.metrics.SetCheck(c.Name, c.Status == string(health.StatusOK))
-		}
+		a.measureDrain()
+		a.measureJobs()
+		a.measureLimit()
+		a.measureChecks(doc.Checks)
 		page.ServeHTTP(w, r)
 	})
 }

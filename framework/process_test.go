@@ -39,6 +39,9 @@ const asService = "FRAMEWORK_TEST_SERVICE"
 func runService() {
 	framework.Run("echo", func(_ context.Context, s *framework.Service) error {
 		s.RegisterService(&echoDesc, echo{say: func(ctx context.Context, in string) (string, error) {
+			if in == "hang" { // it does not look at its context
+				<-make(chan struct{})
+			}
 			if d, err := time.ParseDuration(in); err == nil { // work for that long
 				select {
 				case <-time.After(d):
@@ -48,6 +51,9 @@ func runService() {
 			}
 			return s.Instance().ID, nil
 		}})
+		if s.Instance().Metadata["stuck"] != "" { // for the tests of a stop that overruns
+			s.OnStop("deadlocked", func(context.Context) error { <-make(chan struct{}); return nil })
+		}
 		return nil
 	})
 }
@@ -67,6 +73,7 @@ func startProcess(t *testing.T, settings ...string) *process {
 	p.cmd.Dir = t.TempDir()
 	for _, s := range append([]string{
 		"server.grpc.addr=127.0.0.1:0", "server.admin.addr=127.0.0.1:0", "telemetry.log.format=json", "registry.snapshot_dir=" + t.TempDir(),
+		"server.drain.dump_dir=" + t.TempDir(),
 	}, settings...) {
 		p.cmd.Args = append(p.cmd.Args, "--"+s)
 	}

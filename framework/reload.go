@@ -17,12 +17,14 @@ const configCheck = "config"
 const (
 	reloadApplied  = "applied"
 	reloadRejected = "rejected"
+	reloadFellBack = "fallback" // at the start
 )
 
-// followsConfig reports whether there is a file that can change.
-func (a *App) followsConfig() bool { return a.opts.configFile != "" }
+// followsConfig reports whether there is anything that can change.
+func (a *App) followsConfig() bool { return a.opts.configFile != "" || a.hasFeed() }
 
-// followConfig takes over what changes in the file while the app runs.
+// followConfig takes over what changes in the file and in the central documents
+// while the app runs.
 func (a *App) followConfig(ctx context.Context) error {
 	a.cfg.Follow(ctx, func(e config.Event) { a.emit(ConfigEvent{e}) })
 	return nil
@@ -37,10 +39,14 @@ func (a *App) applySettings(old, current settings) {
 		_ = a.log.SetLevel(level) // validated with the rest
 	}
 	_ = a.tracer.SetSample(current.Telemetry.Trace.Sample) // likewise
+	a.applyAuth(&current.Server.Auth)
+	a.applyLimit(&current.Server.Limit)
+	a.applyFaults(old.Server.Fault, current.Server.Fault)
 }
 
 // configHealth is the configuration as one of the checks: it is down while the
-// file holds something that cannot be used.
+// file or a central document holds something that cannot be used, and while the
+// app runs without central documents that it could not read at its start.
 func (a *App) configHealth() CheckHealth {
 	status := a.cfg.Status()
 	c := CheckHealth{Name: configCheck, Status: HealthOK, CheckedAt: stamp(status.At)}
@@ -54,7 +60,9 @@ func (a *App) configHealth() CheckHealth {
 type ConfigDocument struct {
 	// File is the configuration file, "" for none.
 	File string `json:"file"`
-	// Reload is how the last reload of it ended.
+	// Central are the documents outside of the process, nil where there are none.
+	Central *FeedDocument `json:"central"`
+	// Reload is how the last reload ended.
 	Reload ReloadDocument `json:"reload"`
 	// Restart are the keys that have been given another value since the start
 	// and need a restart. What is shown is the running value.
@@ -86,7 +94,7 @@ type ConfigValue struct {
 func (a *App) configuration() ConfigDocument {
 	status := a.cfg.Status()
 	doc := ConfigDocument{
-		File: a.opts.configFile, Reload: ReloadDocument{At: stamp(status.At), Error: text(status.Err)},
+		File: a.opts.configFile, Central: a.feedDocument(status), Reload: ReloadDocument{At: stamp(status.At), Error: text(status.Err)},
 		Restart: append([]string{}, status.Restart...), Values: map[string]ConfigValue{},
 	}
 	switch {
@@ -108,6 +116,8 @@ func (a *App) countConfig(e config.Event) {
 		a.metrics.CountReload(reloadApplied)
 	case config.Rejected:
 		a.metrics.CountReload(reloadRejected)
+	case config.FellBack:
+		a.metrics.CountReload(reloadFellBack)
 	}
 }
 
@@ -119,6 +129,12 @@ func describeConfig(e config.Event) string {
 		return "configuration rejected, the last good one stays in use"
 	case config.RestartNeeded:
 		return "configuration changed in keys that need a restart"
+	case config.FellBack:
+		return "started without central configuration as it is now, the last good one on disk is in use where there is one"
+	case config.SnapshotRejected:
+		return "central configuration on disk not used"
+	case config.SnapshotFailed:
+		return "central configuration not written to disk"
 	}
 	return ""
 }
@@ -133,11 +149,17 @@ func levelOfConfig(e config.Event) zapcore.Level {
 func fieldsOfConfig(e config.Event) []zap.Field {
 	switch e := e.(type) {
 	case config.Applied:
-		return []zap.Field{zap.Strings("keys", e.Keys)}
+		return []zap.Field{zap.Strings("keys", e.Keys), zap.Strings("documents", e.Documents)}
 	case config.Rejected:
 		return []zap.Field{zap.Error(e.Err)}
 	case config.RestartNeeded:
 		return []zap.Field{zap.Strings("keys", e.Keys)}
+	case config.FellBack:
+		return []zap.Field{zap.Strings("documents", e.Documents), zap.Error(e.Err)}
+	case config.SnapshotRejected:
+		return []zap.Field{zap.String("path", e.Path), zap.Error(e.Err)}
+	case config.SnapshotFailed:
+		return []zap.Field{zap.String("path", e.Path), zap.Error(e.Err)}
 	}
 	return nil
 }

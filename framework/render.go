@@ -21,6 +21,8 @@ func (a *App) emit(e Event) {
 // count keeps the metrics that come from events.
 func (a *App) count(e Event) {
 	switch e := e.(type) {
+	case GoroutineFailed:
+		a.metrics.CountGoroutineFailure(e.Name)
 	case HandlerPanicked:
 		a.metrics.Panics.WithLabelValues(e.Method).Inc()
 	case RegistryEvent:
@@ -31,6 +33,8 @@ func (a *App) count(e Event) {
 		a.countConfig(e.Event)
 	case ServerEvent:
 		a.countServer(e.Event)
+	case AuthEvent:
+		a.countAuth(e.Event)
 	}
 }
 
@@ -56,20 +60,28 @@ func describe(e Event) string {
 		return describeConfig(e.Event)
 	case ServerEvent:
 		return describeServer(e.Event)
+	case AuthEvent:
+		return describeAuth(e.Event)
+	case LimitEvent:
+		return describeLimit(e.Event)
+	case AuthOff:
+		return "calls are not checked for who makes them: server.auth.mode is off, although the service declares who may call"
 	case Unprotected:
 		return "calls are taken from other machines without TLS: give server.tls.cert_file and key_file, or set server.tls.mode to insecure if that is what you want"
 	case CheckChanged:
 		return "check changed"
+	case HeartbeatStuck:
+		return "heartbeat is overdue, this is where its goroutine is"
 	case HandlerPanicked:
 		return "handler panicked"
-	case GoroutineFailed:
-		return "goroutine failed, it is started again"
+	case GoroutineFailed, LeadershipChanged, CampaignFailed, JobRan, PhaseEnded, DumpKept:
+		return describeLifecycle(e)
+	case FaultsChanged:
+		return "faults on demand are allowed: calls fail on purpose by these rules"
 	case SpansLost:
 		return "spans lost"
 	case Stopping:
 		return "stopping"
-	case PhaseEnded:
-		return "stop phase ended"
 	case Stopped:
 		return "stopped"
 	}
@@ -78,9 +90,9 @@ func describe(e Event) string {
 
 func levelOf(e Event) zapcore.Level {
 	switch e := e.(type) {
-	case Waiting, Unregistered, Unprotected, SnapshotsOff, GoroutineFailed, SpansLost:
+	case Waiting, Unregistered, Unprotected, AuthOff, SnapshotsOff, GoroutineFailed, SpansLost, FaultsChanged:
 		return zapcore.WarnLevel
-	case HandlerPanicked:
+	case HandlerPanicked, HeartbeatStuck:
 		return zapcore.ErrorLevel
 	case RegistryEvent:
 		return levelOfRegistry(e.Event)
@@ -90,14 +102,16 @@ func levelOf(e Event) zapcore.Level {
 		return levelOfConfig(e.Event)
 	case ServerEvent:
 		return levelOfServer(e.Event)
+	case AuthEvent:
+		return levelOfAuth(e.Event)
+	case LimitEvent:
+		return levelOfLimit(e.Event)
 	case CheckChanged:
 		if e.Result.Status != health.StatusOK {
 			return zapcore.WarnLevel
 		}
-	case PhaseEnded:
-		if e.Err != nil {
-			return zapcore.WarnLevel
-		}
+	case LeadershipChanged, CampaignFailed, JobRan, PhaseEnded, DumpKept:
+		return levelOfLifecycle(e)
 	case Stopped:
 		if e.Err != nil {
 			return zapcore.ErrorLevel
@@ -124,26 +138,29 @@ func fieldsOf(e Event) []zap.Field {
 		return fieldsOfConfig(e.Event)
 	case ServerEvent:
 		return fieldsOfServer(e.Event)
+	case AuthEvent:
+		return fieldsOfAuth(e.Event)
+	case LimitEvent:
+		return fieldsOfLimit(e.Event)
 	case Unprotected:
 		return []zap.Field{zap.Strings("listeners", e.Listeners)}
 	case CheckChanged:
-		return []zap.Field{
-			zap.String("check", e.Result.Name), zap.String("status", string(e.Result.Status)),
-			zap.Bool("critical", e.Result.Critical), zap.String("error", e.Result.Error),
-		}
+		return fieldsOfCheck(e.Result)
+	case HeartbeatStuck:
+		return fieldsOfStuck(e.Stuck)
 	case HandlerPanicked:
 		return []zap.Field{
 			zap.String("method", e.Method), zap.String("trace_id", e.TraceID),
 			zap.Any("panic", e.Value), zap.ByteString("stack", e.Stack),
 		}
-	case GoroutineFailed:
-		return []zap.Field{zap.String("name", e.Name), zap.Error(e.Err), zap.Duration("restart", e.Restart)}
+	case GoroutineFailed, LeadershipChanged, CampaignFailed, JobRan, PhaseEnded, DumpKept:
+		return fieldsOfLifecycle(e)
+	case FaultsChanged:
+		return []zap.Field{zap.Strings("rules", e.Rules), zap.Bool("headers", e.Headers)}
 	case SpansLost:
 		return []zap.Field{zap.Error(e.Err)}
 	case Stopping:
 		return []zap.Field{zap.String("reason", e.Reason)}
-	case PhaseEnded:
-		return []zap.Field{zap.String("phase", e.Phase), zap.Duration("took", e.Took), zap.Error(e.Err)}
 	case Stopped:
 		return []zap.Field{zap.Duration("took", e.Took), zap.Error(e.Err)}
 	}

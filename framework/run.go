@@ -130,10 +130,12 @@ type flagSet struct {
 // parseFlags reads --key=value and --key value; one dash will do as well.
 func parseFlags(args []string) (flagSet, error) {
 	var f flagSet
-	for i := 0; i < len(args); i++ {
-		arg, ok := strings.CutPrefix(args[i], "-")
+	for len(args) > 0 {
+		first := args[0]
+		args = args[1:]
+		arg, ok := strings.CutPrefix(first, "-")
 		if !ok || arg == "" || arg == "-" {
-			return f, fmt.Errorf("argument %q is not a flag; see --help", args[i])
+			return f, fmt.Errorf("argument %q is not a flag; see --help", first)
 		}
 		key, value, given := strings.Cut(strings.TrimPrefix(arg, "-"), "=")
 		switch key {
@@ -148,10 +150,10 @@ func parseFlags(args []string) (flagSet, error) {
 			continue
 		}
 		if !given {
-			if i++; i == len(args) {
+			if len(args) == 0 {
 				return f, fmt.Errorf("flag --%s has no value; want --%s=VALUE", key, key)
 			}
-			value = args[i]
+			value, args = args[0], args[1:]
 		}
 		if key == "config" {
 			if value == "" {

@@ -54,9 +54,11 @@ func (s *Service) NetRPC(name string, opts ...client.NetRPCOption) (*client.NetR
 	return s.app.client.NetRPC(name, opts...)
 }
 
-// Check adds a check to /health: critical, every 5 s with a timeout of 2 s,
-// unless options say otherwise. The service is ready once every critical check
-// has passed, and is not while one fails.
+// Check adds a check to /health: critical, every 5 s with a timeout of 2 s, down
+// with the second failure in a row, unless options say otherwise. The service is
+// ready once every critical check has passed, and is not while one is down.
+// Package health has checks that are ready to be used; for those of other
+// services there is [Service.CheckDependency].
 func (s *Service) Check(name string, fn func(context.Context) error, opts ...health.CheckOption) {
 	if isReserved(name) {
 		s.app.note(reserved(name))
@@ -66,7 +68,9 @@ func (s *Service) Check(name string, fn func(context.Context) error, opts ...hea
 }
 
 // Heartbeat watches over a goroutine: the service is not ready while the
-// returned function has not been called for longer than pause.
+// returned function has not been called for longer than pause. The stack of the
+// goroutine that has called it last is logged then, and is on
+// /debug/heartbeats.
 func (s *Service) Heartbeat(name string, pause time.Duration) (beat func()) {
 	if isReserved(name) {
 		s.app.note(reserved(name))
@@ -84,8 +88,12 @@ func (s *Service) Heartbeat(name string, pause time.Duration) (beat func()) {
 // ends at the stop, after the last call has been answered; fn must return then.
 // When it returns an error or panics before, it is reported and started again
 // after a pause of up to 5 s, growing from 0.2 s; when it returns nil it is
-// done.
-func (s *Service) Go(name string, fn func(context.Context) error) { s.app.group.add(name, fn) }
+// done; [Restart] and [MaxPause] change that. Dumps and profiles show it under
+// its name, in the label plinth_goroutine, and /debug/lifecycle how it does.
+// Metrics have a label with the name, so that names should be few.
+func (s *Service) Go(name string, fn func(context.Context) error, opts ...GoOption) {
+	s.app.group.add(name, fn, opts...)
+}
 
 // OnStop has fn called at the stop, after the last call has been answered and
 // the goroutines have ended, the functions in reverse order. Its context ends

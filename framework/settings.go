@@ -28,6 +28,7 @@ type settings struct {
 	Service   serviceSettings           `yaml:"service"`
 	Server    serverSettings            `yaml:"server"`
 	Registry  registrySettings          `yaml:"registry"`
+	Config    configSettings            `yaml:"config"`
 	Clients   map[string]clientSettings `hot:"true"         yaml:"clients"`
 	Telemetry telemetrySettings         `yaml:"telemetry"`
 }
@@ -45,15 +46,14 @@ type serverSettings struct {
 	Advertise string            `yaml:"advertise" doc:"host that others reach this instance at; detected unless set"`
 	Drain     drainSettings     `yaml:"drain"`
 	TLS       serverTLSSettings `yaml:"tls"`
+	Auth      authSettings      `yaml:"auth"`
+	Limit     limitSettings     `hot:"true"      yaml:"limit"`
+	Fault     faultSettings     `yaml:"fault"`
 }
 
 type grpcSettings struct {
 	Addr       string `yaml:"addr" doc:"address for gRPC, empty for none"`
 	Reflection bool   `yaml:"reflection" doc:"offer gRPC reflection on the port for calls, too; the admin port always does"`
-}
-
-type httpSettings struct {
-	Addr string `yaml:"addr" doc:"address for HTTP, empty for none"`
 }
 
 type adminSettings struct {
@@ -64,6 +64,7 @@ type adminSettings struct {
 type drainSettings struct {
 	Delay   time.Duration `yaml:"delay" doc:"how long calls are still accepted after SIGTERM; ends early when none come"`
 	Timeout time.Duration `yaml:"timeout" doc:"how long calls that have begun may take after that"`
+	DumpDir string        `yaml:"dump_dir" doc:"directory for a dump of all goroutines and a trace, kept when a step of the stop takes too long, ten files at most; plinth-<service> among the temporary files unless set, off for none"`
 }
 
 type telemetrySettings struct {
@@ -86,8 +87,10 @@ func defaultSettings() settings {
 		Service: serviceSettings{Version: buildVersion()},
 		Server: serverSettings{
 			GRPC:  grpcSettings{Addr: ":9000"},
+			HTTP:  defaultHTTP(),
 			Admin: adminSettings{Addr: ":9100", Debug: server.DebugLoopback},
 			Drain: drainSettings{Delay: DefaultDrainDelay, Timeout: DefaultDrainTimeout},
+			Limit: limitSettings{Enabled: true},
 		},
 		Registry:  registrySettings{Namespace: etcd.DefaultNamespace, TTL: registry.DefaultTTL},
 		Telemetry: telemetrySettings{Log: logSettings{Level: "info", Format: log.FormatAuto}, Trace: traceSettings{Sample: trace.DefaultSample}},

@@ -18,7 +18,7 @@ type registrySettings struct {
 	Username    string              `yaml:"username" doc:"user for the registry"`
 	Password    config.Secret       `yaml:"password" doc:"password for the registry"`
 	TLS         registryTLSSettings `yaml:"tls"`
-	SnapshotDir string              `yaml:"snapshot_dir" doc:"directory for the last good lists, for a start without the registry; plinth/registry in the user's cache directory unless set, off for none"`
+	SnapshotDir string              `yaml:"snapshot_dir" doc:"directory for the last good lists and central documents, for a start without the registry; plinth/registry in the user's cache directory unless set, off for none"`
 	Static      map[string][]string `yaml:"static" doc:"addresses of a service: the lists of the static registry, and what any other falls back on when it gives none"`
 	StaticFile  string              `yaml:"static_file" doc:"file with the lists of the static registry, in place of registry.static; followed as it changes"`
 	DNS         registryDNSSettings `yaml:"dns"`

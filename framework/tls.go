@@ -164,5 +164,5 @@ func fieldsOfClientTLS(e client.Event) []zap.Field {
 
 // isReserved reports names of checks that /health has by itself.
 func isReserved(name string) bool {
-	return slices.Contains([]string{configCheck, certificatesCheck}, name)
+	return slices.Contains([]string{configCheck, certificatesCheck, faultsCheck}, name)
 }

@@ -37,13 +37,14 @@ type Env struct {
 	t       testing.TB
 	network *network
 	store   *memory.Store
+	elector *memory.Elector
 	caller  *client.Client
 }
 
 // New builds an empty environment.
 func New(t testing.TB) *Env {
 	t.Helper()
-	e := &Env{t: t, network: newNetwork(), store: memory.NewStore()}
+	e := &Env{t: t, network: newNetwork(), store: memory.NewStore(), elector: memory.NewElector()}
 	reg := memory.Open(e.store)
 	var err error
 	e.caller, err = client.New(reg, client.WithDialer(e.network.dial))
@@ -70,6 +71,10 @@ func Start(t testing.TB, name string, setup framework.Setup, opts ...framework.O
 
 // Registry is the environment's registry, for instance to make it fail.
 func (e *Env) Registry() *memory.Store { return e.store }
+
+// Elections are those of the jobs of all services, by "service/job", for instance
+// to take a leadership away.
+func (e *Env) Elections() *memory.Elector { return e.elector }
 
 // Conn is a connection to a service of the environment with the whole client
 // stack; all callers share it.
@@ -110,10 +115,12 @@ func (e *Env) Start(name string, setup framework.Setup, opts ...framework.Option
 		framework.WithConfigFile(""),
 		framework.WithEnviron(nil),
 		framework.WithSetting("server.drain.delay", "0s"),
+		framework.WithSetting("server.drain.dump_dir", "off"), // a flight recorder would stop the clock of synctest
 		framework.WithSetting("registry.required", "true"),
 		framework.WithSetting("telemetry.log.format", "console"),
 		framework.WithLogOutput(e.t.Output()),
 		framework.WithRegistry(reg),
+		framework.WithElector(e.elector),
 		framework.WithClientOptions(client.WithDialer(e.network.dial)),
 	}
 	for i, l := range e.network.listen(name) {

@@ -1,26 +1,32 @@
 package health
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"sync"
+	"slices"
 	"time"
 )
 
 // Defaults of a check.
 const (
-	DefaultInterval = 5 * time.Second
-	DefaultTimeout  = 2 * time.Second
+	DefaultInterval         = 5 * time.Second
+	DefaultTimeout          = 2 * time.Second
+	DefaultFailureThreshold = 2
+	DefaultSuccessThreshold = 1
 )
+
+// ConfirmInterval is the longest pause before a check is run again whose last
+// run disagrees with its status, so that a threshold delays by seconds and not
+// by intervals.
+const ConfirmInterval = time.Second
 
 // CheckOption changes one check.
 type CheckOption func(*check)
 
 // Interval is the pause between two runs of a check, DefaultInterval unless
 // given; each pause varies by a fifth, so that instances do not check in step.
-// Zero and less mean the default.
+// Zero and less mean the default. While a threshold is being counted the pause
+// is [ConfirmInterval] at most.
 func Interval(d time.Duration) CheckOption {
 	return func(c *check) {
 		if d > 0 {
@@ -39,33 +45,105 @@ func Timeout(d time.Duration) CheckOption {
 	}
 }
 
+// FailureThreshold is how many runs in a row must fail before a check that was
+// ok is down, DefaultFailureThreshold unless given: one lost packet takes no
+// instance out of rotation. Until then the status stays ok, and the result has
+// the error and the number of failures. A check that has not passed yet is down
+// with its first failure. Zero and less mean the default.
+func FailureThreshold(n int) CheckOption {
+	return func(c *check) {
+		if n > 0 {
+			c.failAfter = n
+		}
+	}
+}
+
+// SuccessThreshold is how many runs in a row must pass before a check that was
+// down is ok, DefaultSuccessThreshold unless given. A check that has never run
+// is ok with its first pass. Zero and less mean the default.
+func SuccessThreshold(n int) CheckOption {
+	return func(c *check) {
+		if n > 0 {
+			c.passAfter = n
+		}
+	}
+}
+
 // NotCritical lets the process stay ready while the check fails; /health shows
 // it as degraded.
-func NotCritical() CheckOption { return func(c *check) { c.critical = false } }
+func NotCritical() CheckOption { return func(c *check) { c.mayFail = true } }
 
-// check is one named check. All fields but result and running are immutable
-// once it is added; those are guarded by Health.mu.
+// Critical keeps the process from being ready while the check fails. It is the
+// default of every check that is not a [Dependency].
+func Critical() CheckOption { return func(c *check) { c.mustPass = true } }
+
+// Dependency says that the check is about another service. Such a check is not
+// critical unless [Critical] says so: if it were, the outage of one service
+// would take every service before it out of rotation, too, and those before
+// them. A process that lacks another service can still answer what does not
+// need it, and says better than a closed door what it cannot do.
+func Dependency() CheckOption { return func(c *check) { c.dependency = true } }
+
+// StartupOnly makes a check a condition of the start: it is run until it has
+// passed once, and then never again. It is critical.
+func StartupOnly() CheckOption { return func(c *check) { c.startupOnly = true } }
+
+// For binds a check to gRPC services by their full names, such as
+// "orders.v1.Orders": while it fails grpc.health.v1 answers NOT_SERVING for
+// these, and /health shows degraded; the process and its other services stay
+// ready. Every service must be one that the process serves, see
+// [Health.Validate].
+func For(services ...string) CheckOption {
+	return func(c *check) {
+		c.bound = true
+		c.services = append(c.services, services...)
+	}
+}
+
+// check is one named check.
 type check struct {
-	fn       Func
-	interval time.Duration
-	timeout  time.Duration
-	critical bool
+	// As it was added.
+	name        string
+	fn          Func
+	interval    time.Duration
+	timeout     time.Duration
+	failAfter   int
+	passAfter   int
+	mustPass    bool // Critical was given
+	mayFail     bool // NotCritical was given
+	dependency  bool
+	startupOnly bool
+	bound       bool // For was given
+	services    []string
+	critical    bool // what follows from all that
 
+	// Guarded by Health.mu.
 	result  Result
-	running bool
+	passes  int  // in a row
+	current *run // nil while it does not run
 }
 
 // Add adds a check under a name that must be new. Unless told otherwise it is
-// critical. Once [Health.Run] has started the checks no more can be added.
+// critical. Once [Health.Run] has started the checks no more can be added. It
+// errs on options that contradict one another.
 func (h *Health) Add(name string, fn Func, opts ...CheckOption) error {
 	if name == "" || fn == nil {
 		return errors.New("add health check: it needs a name and a function")
 	}
-	c := &check{fn: fn, interval: DefaultInterval, timeout: DefaultTimeout, critical: true}
+	c := &check{
+		name: name, fn: fn, interval: DefaultInterval, timeout: DefaultTimeout,
+		failAfter: DefaultFailureThreshold, passAfter: DefaultSuccessThreshold,
+	}
 	for _, o := range opts {
 		o(c)
 	}
-	c.result = Result{Name: name, Status: StatusPending, Critical: c.critical, Error: "has not run yet"}
+	if err := c.settle(); err != nil {
+		return fmt.Errorf("add health check %q: %w", name, err)
+	}
+	c.result = Result{
+		Name: name, Status: StatusPending, Critical: c.critical, Error: "has not run yet",
+		Dependency: c.dependency, StartupOnly: c.startupOnly, Services: c.services,
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.started {
@@ -78,137 +156,79 @@ func (h *Health) Add(name string, fn Func, opts ...CheckOption) error {
 	return nil
 }
 
+// settle decides what a failure means, and finds options that contradict.
+func (c *check) settle() error {
+	switch {
+	case c.mustPass && c.mayFail:
+		return errors.New("Critical and NotCritical exclude one another")
+	case c.bound && (len(c.services) == 0 || slices.Contains(c.services, "")):
+		return errors.New("For needs the full names of gRPC services")
+	case c.bound && (c.mustPass || c.mayFail):
+		return errors.New("For says what a failure stands against; leave out Critical and NotCritical")
+	case c.startupOnly && (c.mayFail || c.bound):
+		return errors.New("StartupOnly is for what the start waits for; leave out NotCritical and For")
+	case c.startupOnly && c.dependency && !c.mustPass:
+		return errors.New("StartupOnly makes the start wait for another service; add Critical if that is what you want")
+	}
+	c.critical = !c.bound && !c.mayFail && (c.mustPass || !c.dependency)
+	return nil
+}
+
 func (h *Health) namedLocked(name string) bool {
-	for _, c := range h.checks {
-		if c.result.Name == name {
-			return true
-		}
-	}
-	for _, b := range h.heartbeats {
-		if b.name == name {
-			return true
-		}
-	}
-	return false
+	return name == FlappingCheck ||
+		slices.ContainsFunc(h.checks, func(c *check) bool { return c.name == name }) ||
+		slices.ContainsFunc(h.heartbeats, func(b *heartbeat) bool { return b.name == name })
 }
 
-// Run runs the checks until ctx ends, each at its own interval, and watches the
-// heartbeats.
-func (h *Health) Run(ctx context.Context) {
-	h.mu.Lock()
-	h.started = true
-	checks := h.checks
-	h.mu.Unlock()
-	var wg sync.WaitGroup
-	for _, c := range checks {
-		wg.Go(func() {
-			for {
-				h.runCheck(ctx, c)
-				pause := c.interval - c.interval/5 + rand.N(2*c.interval/5+1)
-				if !wait(ctx, pause) {
-					return
-				}
-			}
-		})
-	}
-	wg.Go(func() { h.watchHeartbeats(ctx) })
-	wg.Wait()
-}
-
-// Check runs every check once, side by side, and returns why the process cannot
-// serve yet: the failures of critical checks and overdue heartbeats, joined.
-func (h *Health) Check(ctx context.Context) error {
-	h.mu.Lock()
-	checks := h.checks
-	h.mu.Unlock()
-	var wg sync.WaitGroup
-	for _, c := range checks {
-		wg.Go(func() { h.runCheck(ctx, c) })
-	}
-	wg.Wait()
+// Validate errs where a check is bound to a gRPC service that the process does
+// not serve. Call it once all services are there.
+func (h *Health) Validate() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.blockedLocked(time.Now())
+	var errs []error
+	for _, c := range h.checks {
+		for _, s := range c.services {
+			if _, ok := h.services[s]; !ok {
+				errs = append(errs, fmt.Errorf("health check %q is for the gRPC service %q, which is not registered here", c.name, s))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
-// runCheck runs a check once and waits for it no longer than its timeout. A
-// check that ignores its context goes on behind the scenes; until it returns it
-// counts as down and is not started again.
-func (h *Health) runCheck(ctx context.Context, c *check) {
-	h.mu.Lock()
-	if c.running {
-		h.mu.Unlock()
+// blocks reports whether the check keeps the process from serving; Health.mu is
+// held.
+func (c *check) blocks() bool { return c.critical && c.result.Status != StatusOK }
+
+// blocksService reports the same of one gRPC service.
+func (c *check) blocksService(service string) bool {
+	return c.result.Status != StatusOK && slices.Contains(c.services, service)
+}
+
+// recordLocked takes over the outcome of a run.
+func (c *check) recordLocked(begun, ended time.Time, err error) {
+	r := &c.result
+	r.Latency, r.CheckedAt = ended.Sub(begun), ended
+	if err != nil {
+		c.passes = 0
+		r.Failures++
+		r.Error = err.Error()
+		r.LastError, r.LastErrorAt = r.Error, ended
+		if r.Status != StatusOK || r.Failures >= c.failAfter {
+			r.Status = StatusDown
+		}
 		return
 	}
-	c.running = true
-	h.mu.Unlock()
-
-	run, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	start := time.Now()
-	done := make(chan error, 1)
-	go func() {
-		err := errors.New("the check ended its goroutine (runtime.Goexit)")
-		defer func() {
-			h.mu.Lock()
-			c.running = false
-			h.mu.Unlock()
-			done <- err
-		}()
-		err = runProtected(run, c.fn)
-	}()
-	var err error
-	select {
-	case err = <-done:
-	case <-run.Done():
-		select {
-		case err = <-done: // it returned at its timeout, as it should
-		default:
-			err = fmt.Errorf("no answer within %v", c.timeout)
-		}
+	c.passes++
+	r.Failures = 0
+	if r.Status == StatusDown && c.passes < c.passAfter {
+		r.Error = fmt.Sprintf("passed %d of the %d times in a row that are wanted after: %s", c.passes, c.passAfter, r.LastError)
+		return
 	}
-	if err != nil && ctx.Err() != nil {
-		return // told to stop, which says nothing about what is checked
-	}
-	h.record(c, start, err)
+	r.Status, r.Error = StatusOK, ""
 }
 
-// runProtected makes a panic in a check a failure of that check.
-func runProtected(ctx context.Context, fn Func) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
-		}
-	}()
-	return fn(ctx)
-}
-
-func (h *Health) record(c *check, start time.Time, err error) {
-	now := time.Now()
-	h.mu.Lock()
-	before := c.result.Status
-	c.result.Status, c.result.Error = StatusOK, ""
-	if err != nil {
-		c.result.Status, c.result.Error = StatusDown, err.Error()
-	}
-	c.result.Latency = now.Sub(start)
-	c.result.CheckedAt = now
-	after := c.result
-	h.publishLocked(now)
-	h.mu.Unlock()
-	if h.onChange != nil && after.Status != before {
-		h.onChange(after)
-	}
-}
-
-// wait pauses for d and reports false where ctx ended first.
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
+// undecidedLocked reports whether the last run disagrees with the status.
+func (c *check) undecidedLocked() bool {
+	return c.result.Status == StatusOK && c.result.Failures > 0 || c.result.Status == StatusDown && c.passes > 0
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 
 	"plinth.internal/health"
 )
@@ -31,4 +32,21 @@ func Example() {
 	// check "db": connection refused
 	// <nil>
 	// db ok true
+}
+
+func ExampleHTTP() {
+	h := health.New()
+	h.SetPhase(health.Serving)
+	// The outage of another service is no reason to take this one out, too.
+	err := h.AddDependency("search", health.HTTP(new(http.Client), "http://127.0.0.1:1/ping"))
+	if err != nil {
+		fmt.Println(err)
+	}
+	fmt.Println(h.Check(context.Background()))
+	for _, r := range h.Report().Results {
+		fmt.Println(r.Name, r.Status, h.Ready())
+	}
+	// Output:
+	// <nil>
+	// search down true
 }

@@ -345,17 +345,9 @@ func TestAddAfterRun(t *testing.T) {
 	})
 }
 
-// TestGRPC follows readiness over a real gRPC connection.
-func TestGRPC(t *testing.T) {
-	h := health.New()
-	var fails atomic.Bool
-	add(t, h, "db", func(context.Context) error {
-		if fails.Load() {
-			return errors.New("no")
-		}
-		return nil
-	})
-	h.Serve("orders.v1.Orders")
+// serveHealth serves h over a real gRPC connection.
+func serveHealth(t *testing.T, h *health.Health) healthpb.HealthClient {
+	t.Helper()
 	lis := bufconn.Listen(1 << 16)
 	s := grpc.NewServer()
 	healthpb.RegisterHealthServer(s, h.GRPC())
@@ -366,12 +358,16 @@ func TestGRPC(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { cc.Close(); s.Stop(); wg.Wait() }()
+	t.Cleanup(func() { cc.Close(); s.Stop(); wg.Wait() })
+	return healthpb.NewHealthClient(cc)
+}
+
+type healthWatch = grpc.ServerStreamingClient[healthpb.HealthCheckResponse]
+
+func watchHealth(t *testing.T, client healthpb.HealthClient, names []string) (watches []healthWatch) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	client := healthpb.NewHealthClient(cc)
-	var watches []grpc.ServerStreamingClient[healthpb.HealthCheckResponse]
-	names := []string{"", "orders.v1.Orders"}
+	t.Cleanup(cancel)
 	for _, name := range names {
 		w, err := client.Watch(ctx, &healthpb.HealthCheckRequest{Service: name})
 		if err != nil {
@@ -379,6 +375,24 @@ func TestGRPC(t *testing.T) {
 		}
 		watches = append(watches, w)
 	}
+	return watches
+}
+
+// TestGRPC follows readiness over a real gRPC connection.
+func TestGRPC(t *testing.T) {
+	h := health.New()
+	var fails atomic.Bool
+	add(t, h, "db", func(context.Context) error {
+		if fails.Load() {
+			return errors.New("no")
+		}
+		return nil
+	}, health.FailureThreshold(1))
+	h.Serve("orders.v1.Orders")
+	ctx := t.Context()
+	client := serveHealth(t, h)
+	names := []string{"", "orders.v1.Orders"}
+	watches := watchHealth(t, client, names)
 	want := func(step string, want healthpb.HealthCheckResponse_ServingStatus) {
 		t.Helper()
 		for i, name := range names {

@@ -8,6 +8,7 @@ package metrics
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -54,9 +55,12 @@ type Metrics struct {
 
 	registryState, healthState, checkUp *prometheus.GaugeVec
 	viewAge, instances                  *prometheus.GaugeVec
-	serverBounces                       *prometheus.CounterVec
+	serverBounces, faults               *prometheus.CounterVec
 	config                              configMetrics
 	tls                                 tlsMetrics
+	limits                              limitMetrics
+	auth                                authMetrics
+	lifecycle                           *lifecycleMetrics
 }
 
 // New builds a registry with the Go runtime's, the process' and the
@@ -86,6 +90,10 @@ func New() *Metrics {
 	m.serverBounces.WithLabelValues() // else it would begin with the first one
 	m.config = newConfigMetrics()
 	m.tls = newTLSMetrics()
+	m.limits = newLimitMetrics()
+	m.auth = newAuthMetrics()
+	m.faults = newFaults()
+	m.lifecycle = newLifecycleMetrics()
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.registry.MustRegister(m.own()...)
 	return m
@@ -94,9 +102,9 @@ func New() *Metrics {
 // own are the framework's metrics, in the order of docs/metrics.md.
 func (m *Metrics) own() []prometheus.Collector {
 	return append([]prometheus.Collector{
-		m.Server, m.Client, m.Panics, m.serverBounces, m.Retries, m.Rejections, m.Bounces, m.Hedges, m.Ejections, m.RouteFallbacks,
+		m.Server, m.Client, m.Panics, m.serverBounces, m.faults, m.Retries, m.Rejections, m.Bounces, m.Hedges, m.Ejections, m.RouteFallbacks,
 		m.registryState, m.RegistryErrors, m.MassLapses, m.viewAge, m.instances, m.healthState, m.checkUp, m.BuildInfo,
-	}, append(m.config.own(), m.tls.own()...)...)
+	}, slices.Concat(m.config.own(), m.tls.own(), m.limits.own(), m.auth.own(), m.lifecycle.own())...)
 }
 
 // Registerer is where a service registers metrics of its own.

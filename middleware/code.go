@@ -8,6 +8,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"plinth.internal/apierror"
 )
 
 // HTTPError is the outcome of an HTTP call that was answered with a status of
@@ -15,8 +17,11 @@ import (
 type HTTPError struct {
 	// Status is the HTTP status that was sent.
 	Status int
-	// Message is for a person; "" means the status' own text.
+	// Message is for a person; "" means the status' own text. On a client it is
+	// what the server says in a google.rpc.Status.
 	Message string
+
+	sent *status.Status // the google.rpc.Status that came with it, nil for none
 }
 
 // Error names the status and the message.
@@ -30,9 +35,27 @@ func (e *HTTPError) Error() string {
 	return fmt.Sprintf("HTTP status %d", e.Status)
 }
 
-// GRPCStatus gives the error its code, for the status package of grpc.
+// GRPCStatus gives the error its code, for the status package of grpc. On a client
+// it is the google.rpc.Status of the response, where it has one: the code, the
+// message and the details are those of the server's error then, as over gRPC.
 func (e *HTTPError) GRPCStatus() *status.Status {
+	if e.sent != nil {
+		return e.sent
+	}
 	return status.New(CodeOfHTTP(e.Status), e.Error())
+}
+
+// newHTTPError is the outcome of a call with such a response. A code in the body
+// is believed where it agrees with the status.
+func newHTTPError(resp *http.Response, body []byte) *HTTPError {
+	e := &HTTPError{Status: resp.StatusCode}
+	if !apierror.IsJSON(resp.Header) {
+		return e
+	}
+	if s, err := apierror.Unmarshal(body); err == nil && HTTPStatus(s.Code()) == resp.StatusCode {
+		e.Message, e.sent = s.Message(), s
+	}
+	return e
 }
 
 // Code tells the gRPC code of an error: OK for nil, the code that a status
@@ -43,10 +66,14 @@ func Code(err error) codes.Code {
 }
 
 // Status gives the gRPC status of an error, following [Code]. An error that
-// claims to be OK is UNKNOWN: it must not get lost.
+// claims to be OK is UNKNOWN: it must not get lost. Of an [apierror.Error] it is
+// the status as it was made, whatever the error was wrapped in.
 func Status(err error) *status.Status {
 	if err == nil {
 		return nil
+	}
+	if e, ok := errors.AsType[*apierror.Error](err); ok {
+		return e.GRPCStatus()
 	}
 	if s, ok := status.FromError(err); ok && s.Code() != codes.OK {
 		return s

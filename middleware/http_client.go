@@ -138,12 +138,12 @@ func (c *httpClientCall) attempt(ctx context.Context) error {
 	}
 	resp.Request = c.request
 	if resp.StatusCode >= http.StatusBadRequest {
-		outcome := &HTTPError{Status: resp.StatusCode}
 		head, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody+1))
 		if err != nil {
 			_ = resp.Body.Close()
 			return withContextError(ctx, err)
 		}
+		outcome := newHTTPError(resp, head)
 		if len(head) <= maxErrorBody {
 			_ = resp.Body.Close()
 			resp.Body = io.NopCloser(bytes.NewReader(head))

@@ -3,12 +3,13 @@ package middleware
 import (
 	"bufio"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
-	"time"
+	"strconv"
+
+	"plinth.internal/apierror"
 )
 
 // HTTPServer binds a chain to an HTTP handler of the service. The pattern is
@@ -20,44 +21,23 @@ import (
 // caller does not take half of it for the whole. An error that wraps
 // [http.ErrAbortHandler] always cuts it off.
 func HTTPServer(service, pattern string, h http.Handler, chain ...Middleware) http.Handler {
-	handler := Chain(chain...)(end)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := &httpServerCall{handler: h, request: r}
-		c.writer = responseWriter{ResponseWriter: w, leaving: &c.leaving}
-		c.Kind = ServerHTTP
-		c.Service, c.Method = service, pattern
-		c.Idempotency = httpIdempotency(r)
-		c.Start = time.Now()
-		c.transport = c
-		err := handler(r.Context(), &c.Call)
-		switch {
-		case err == nil:
-		case errors.Is(err, http.ErrAbortHandler), c.unfinished && c.writer.status != 0:
-			// There is no way to take back what was sent. A deadline in the
-			// past makes the server close the connection instead of ending
-			// the response in good order.
-			_ = http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0))
-		case c.writer.status == 0:
-			runAll(&c.leaving)
-			WriteHTTPError(w, err)
-		}
-	})
+	return HTTPServerFunc(service, pattern, func(w http.ResponseWriter, r *http.Request) error {
+		h.ServeHTTP(w, r)
+		return nil
+	}, nil, chain...)
 }
 
 // WriteHTTPError answers an HTTP request with an error: the status of its code,
-// or its own where it is an [HTTPError], and a google.rpc.Status in JSON. An
-// error marked by [NoRetry] sets [HeaderNoRetry].
+// or its own where it is an [HTTPError], and a google.rpc.Status in JSON with its
+// details. An error marked by [NoRetry] sets [HeaderNoRetry]; one with
+// google.rpc.RetryInfo sets Retry-After in whole seconds, 1 at least, unless the
+// header is set already. Handlers may use it for errors of their own.
 func WriteHTTPError(w http.ResponseWriter, err error) {
-	s := Status(err)
-	body, jsonErr := json.Marshal(struct {
-		Code    int    `json:"code"`
-		Status  string `json:"status"`
-		Message string `json:"message"`
-	}{int(s.Code()), CodeName(s.Code()), s.Message()})
-	if jsonErr != nil { // only strings and a number: cannot happen, and must not hide the error
-		body = []byte(`{}`)
-	}
+	body := apierror.Marshal(Status(err))
 	h := w.Header()
+	if after, ok := apierror.RetryDelay(err); ok && after > 0 && h.Get("Retry-After") == "" {
+		h.Set("Retry-After", strconv.FormatInt(int64(math.Ceil(after.Seconds())), 10))
+	}
 	h.Del("Content-Length")
 	h.Set("Content-Type", "application/json")
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -71,7 +51,7 @@ func WriteHTTPError(w http.ResponseWriter, err error) {
 type httpServerCall struct {
 	Call
 
-	handler    http.Handler
+	serve      HTTPHandler
 	request    *http.Request
 	writer     responseWriter
 	leaving    []func() // what BeforeReply was given
@@ -95,8 +75,11 @@ func (c *httpServerCall) setTrailer(key, value string) {
 
 func (c *httpServerCall) run(ctx context.Context) error {
 	c.unfinished = true
-	c.handler.ServeHTTP(&c.writer, c.request.WithContext(ctx))
+	err := c.serve(&c.writer, c.request.WithContext(ctx))
 	c.unfinished = false
+	if err != nil {
+		return err
+	}
 	if c.writer.status >= http.StatusBadRequest {
 		return &HTTPError{Status: c.writer.status}
 	}

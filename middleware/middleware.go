@@ -146,6 +146,10 @@ type Call struct {
 	// TraceID is the call's trace ID in hex, set by the tracing middleware for
 	// those inside of it.
 	TraceID string
+	// Caller is who makes the call on a server, set by the auth middleware for
+	// those around it, such as logging; "" where nobody knows. Those inside of it
+	// ask [Caller].
+	Caller string
 
 	transport transport
 	full      string // of gRPC, what FullMethod says; "" where it is put together

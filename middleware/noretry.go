@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	"google.golang.org/grpc/status"
+
+	"plinth.internal/apierror"
 )
 
 // HeaderNoRetry is the response header (HTTP) or trailer (gRPC) that says: a
@@ -27,10 +29,23 @@ func NoRetry(err error) error {
 	return &noRetryError{err}
 }
 
-// IsNoRetry reports whether an error in the chain of err was marked by [NoRetry].
+// IsNoRetry reports whether an error in the chain of err was marked by [NoRetry],
+// or made with [apierror.NotRetryable]. A mark on the cause of an error that was
+// made with [apierror.Retryable] does not count: its maker has decided anew.
 func IsNoRetry(err error) bool {
-	_, ok := errors.AsType[*noRetryError](err)
-	return ok
+	mark, marked := errors.AsType[*noRetryError](err)
+	e, typed := errors.AsType[*apierror.Error](err)
+	if !typed {
+		return marked
+	}
+	if e.NoRetry() {
+		return true
+	}
+	if _, anew := e.RetryAfter(); anew && marked {
+		within, ok := errors.AsType[*noRetryError](e.Unwrap())
+		return !ok || within != mark
+	}
+	return marked
 }
 
 type noRetryError struct{ err error }

@@ -22,8 +22,8 @@ const (
 	// does not get too old.
 	refreshEvery = 10 * time.Minute
 	// clockSkew is how far in the future a list may have been written, by
-	// another process or before the clock was set.
-	clockSkew = time.Minute
+	// another process or before the clock was set back.
+	clockSkew = MaxSnapshotAge
 	// maxSnapshotSize is the size of the largest file, in bytes.
 	maxSnapshotSize = 64 << 20
 )

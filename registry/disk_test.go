@@ -81,14 +81,14 @@ func TestDiskRefuses(t *testing.T) {
 	}{
 		{"as it is", good(func(*stored) {}), ""},
 		{"just young enough", good(func(s *stored) { s.At = now.Add(-MaxSnapshotAge) }), ""},
-		{"clock a little off", good(func(s *stored) { s.At = now.Add(clockSkew) }), ""},
+		{"clock set back", good(func(s *stored) { s.At = now.Add(clockSkew) }), ""},
 		{"fields of a later version", strings.Replace(good(func(*stored) {}), "{", `{"format":2,`, 1), ""},
 		{"empty file", "", "decode list"},
 		{"cut off", good(func(*stored) {})[:100], "decode list"},
 		{"null", "null", "older than 24h"},
 		{"no time", good(func(s *stored) { s.At = time.Time{} }), "older than 24h"},
 		{"too old", good(func(s *stored) { s.At = now.Add(-MaxSnapshotAge - 1) }), "older than 24h"},
-		{"from the future", good(func(s *stored) { s.At = now.Add(time.Hour) }), "in the future"},
+		{"from the future", good(func(s *stored) { s.At = now.Add(clockSkew + 1) }), "in the future"},
 		{"another service", good(func(s *stored) {
 			s.Service = "billing"
 			s.Instances[0].Service, s.Instances[1].Service = "billing", "billing"

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +15,40 @@ import (
 type activity struct {
 	grpc, http atomic.Int64 // calls that are not over
 	last       atomic.Pointer[time.Time]
+	arrivals   atomic.Pointer[arrivals] // nil while nobody counts
+}
+
+// arrivals are the calls since a moment. They are counted during a drain only:
+// a counter that every call writes to would cost all of them.
+type arrivals struct {
+	mu    sync.Mutex
+	calls int64
+	last  time.Time
+}
+
+func (a *arrivals) add(at time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.calls++
+	if at.After(a.last) {
+		a.last = at
+	}
+}
+
+// CountArrivals counts the calls that arrive from now on, health checks and
+// reflection left out, for [Server.Arrivals]. Calling it again begins anew.
+func (s *Server) CountArrivals() { s.activity.arrivals.Store(&arrivals{}) }
+
+// Arrivals is how many calls have arrived since [Server.CountArrivals], and when
+// the last of them did; zero for none, and before it was called.
+func (s *Server) Arrivals() (calls int64, last time.Time) {
+	a := s.activity.arrivals.Load()
+	if a == nil {
+		return 0, time.Time{}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.calls, a.last
 }
 
 func (a *activity) grpcInFlight() int { return int(a.grpc.Load()) }
@@ -38,6 +73,9 @@ func (a *activity) middleware(next middleware.Handler) middleware.Handler {
 		if call.Start.Sub(a.lastCall()) > activityGrain {
 			start := call.Start
 			a.last.Store(&start)
+		}
+		if counting := a.arrivals.Load(); counting != nil {
+			counting.add(call.Start)
 		}
 		inFlight := &a.grpc
 		if call.Kind.HTTP() {

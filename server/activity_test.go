@@ -45,3 +45,34 @@ func TestActivity(t *testing.T) {
 		during(0, 0)()
 	})
 }
+
+func TestArrivals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Server{activity: &activity{}}
+		call := func(service string) {
+			h := s.activity.middleware(func(context.Context, *middleware.Call) error { return nil })
+			if err := h(t.Context(), &middleware.Call{Kind: middleware.ServerUnary, Service: service, Start: time.Now()}); err != nil {
+				t.Error(err)
+			}
+		}
+		call("s.S")
+		if n, last := s.Arrivals(); n != 0 || !last.IsZero() {
+			t.Errorf("%d calls, the last one at %v, before anybody counts", n, last)
+		}
+		s.CountArrivals()
+		for range 3 {
+			<-time.After(time.Millisecond) // less than the grain of the last call
+			call("s.S")
+		}
+		want := time.Now()
+		<-time.After(time.Second)
+		call("grpc.health.v1.Health")
+		if n, last := s.Arrivals(); n != 3 || !last.Equal(want) {
+			t.Errorf("%d calls, the last one at %v; want 3 and %v", n, last, want)
+		}
+		s.CountArrivals()
+		if n, _ := s.Arrivals(); n != 0 {
+			t.Errorf("%d calls after the count has begun anew", n)
+		}
+	})
+}

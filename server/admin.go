@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/reflection"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
+
+	"plinth.internal/middleware"
 )
 
 // Who may read /debug/ on the admin listener.
@@ -70,6 +72,10 @@ func (s *Server) newAdmin() (*http.Server, error) {
 	reflectionv1.RegisterServerReflectionServer(s.adminGRPC, reflection.NewServerV1(of))
 	reflectionv1alpha.RegisterServerReflectionServer(s.adminGRPC, reflection.NewServer(of))
 	guardedGRPC := guard(s.adminGRPC)
+	limited := s.web.guard(func(w http.ResponseWriter, r *http.Request) error {
+		mux.ServeHTTP(w, r)
+		return nil
+	})
 	return newHTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
 			if strings.HasPrefix(r.URL.Path, "/grpc.health.v1.Health/") {
@@ -79,7 +85,12 @@ func (s *Server) newAdmin() (*http.Server, error) {
 			}
 			return
 		}
-		mux.ServeHTTP(w, r)
+		if r.ProtoMajor == 1 {
+			s.web.bound(w, r)
+		}
+		if err := limited(w, r); err != nil {
+			middleware.WriteHTTPError(w, err)
+		}
 	})), nil
 }
 

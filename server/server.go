@@ -4,7 +4,10 @@
 // Guarantees:
 //   - Nothing is accepted before [Server.Serve], and every listener is bound or
 //     none is.
-//   - One chain of middlewares serves gRPC unary calls, gRPC streams and HTTP.
+//   - One chain of middlewares serves gRPC unary calls, gRPC streams, HTTP, and
+//     the gRPC methods that are called as REST or gRPC-Web; it runs once for each.
+//   - A client of HTTP holds up nobody and nothing for long: headers, bodies and
+//     the taking of responses are bounded in size and time ([HTTPConfig]).
 //   - [Server.Stop] lets calls that have begun finish, up to the end of its
 //     context; only then are they cut off. The admin listener stays up until
 //     [Server.Close], so that a drain can be watched.
@@ -19,6 +22,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"reflect"
@@ -74,10 +78,13 @@ type Config struct {
 	// Service is the name of the service, for metrics and errors.
 	Service string
 	// Addrs are the addresses to listen on by listener name, "host:port" each;
-	// port 0 takes a free one. A listener without an address is off.
+	// port 0 takes a free one. A listener without an address is off. Where HTTP has
+	// the address of GRPC, with a port other than 0, one listener is both:
+	// connections are told apart by what they begin with.
 	Addrs map[string]string
 	// Listeners take the place of Addrs for the listeners they are given for;
-	// once New has returned a server, that closes them.
+	// once New has returned a server, that closes them. The same one for GRPC and
+	// HTTP is shared by both.
 	Listeners map[string]net.Listener
 	// Middleware is the chain around every call, the outermost first.
 	Middleware []middleware.Middleware
@@ -91,10 +98,20 @@ type Config struct {
 	Debug string
 	// Reflection offers gRPC reflection on the port for calls, too.
 	Reflection bool
+	// HTTP is what is particular to the HTTP listener.
+	HTTP HTTPConfig
 	// TLS protects the listeners for gRPC and HTTP; nil leaves them plain.
 	TLS *TLS
 	// GRPCOptions are added to the server's own.
 	GRPCOptions []grpc.ServerOption
+	// UnaryPayload and StreamPayload see the messages of calls, which the
+	// middlewares do not: validation, for instance. They run inside of everything
+	// else, the first one outermost.
+	UnaryPayload  []grpc.UnaryServerInterceptor
+	StreamPayload []grpc.StreamServerInterceptor
+	// Wrap is given the listeners for gRPC and HTTP by name once they are bound,
+	// and returns what is accepted on in their place; nil leaves them as they are.
+	Wrap func(name string, l net.Listener) net.Listener
 }
 
 // Server listens for one process.
@@ -108,9 +125,10 @@ type Server struct {
 	secure    *secure         // nil without TLS
 	stopping  context.Context // ends with Stop
 	endWatch  context.CancelFunc
+	web       *web
+	shared    bool // gRPC and HTTP are one listener
 
 	mu        sync.Mutex
-	mux       *http.ServeMux
 	routed    bool    // something was registered for HTTP
 	errs      []error // of registrations, reported by Listen
 	late      []error // of registrations after it, reported by Stop
@@ -125,7 +143,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("build server: Config.Health is missing")
 	}
 	s := &Server{
-		cfg: cfg, mux: http.NewServeMux(), activity: &activity{},
+		cfg: cfg, activity: &activity{}, shared: cfg.sharesPort(),
 		listeners: map[string]net.Listener{},
 	}
 	for name, l := range cfg.Listeners {
@@ -152,7 +170,12 @@ func New(cfg Config) (*Server, error) {
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.InitialWindowSize(StreamWindow),
 		grpc.InitialConnWindowSize(ConnectionWindow),
+		// Left to itself grpc takes 16 MiB of headers, and waits two minutes for
+		// the first bytes of a connection.
+		grpc.MaxHeaderListSize(maxHeaderBytes),
+		grpc.ConnectionTimeout(ReadHeaderTimeout),
 	}, cfg.GRPCOptions...)
+	opts = append(opts, grpc.ChainUnaryInterceptor(cfg.UnaryPayload...), grpc.ChainStreamInterceptor(cfg.StreamPayload...))
 	if s.secure != nil {
 		opts = append(opts, grpc.Creds(newTransportCredentials()))
 	}
@@ -161,8 +184,13 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Reflection {
 		reflection.Register(s.grpc)
 	}
-	s.http = newHTTPServer(s.httpHandler())
 	var err error
+	if s.web, err = newWeb(&cfg, chain); err != nil {
+		s.endWatch()
+		s.grpc.Stop() // its workers run already
+		return nil, err
+	}
+	s.http = s.web.server()
 	s.adminGRPC = grpc.NewServer()
 	if s.admin, err = s.newAdmin(); err != nil {
 		s.endWatch()
@@ -171,17 +199,6 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	return s, nil
-}
-
-func newHTTPServer(h http.Handler) *http.Server {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(true) // where there is TLS
-	protocols.SetUnencryptedHTTP2(true)
-	return &http.Server{
-		Handler: h, Protocols: protocols, MaxHeaderBytes: maxHeaderBytes,
-		ReadHeaderTimeout: ReadHeaderTimeout, IdleTimeout: IdleTimeout,
-	}
 }
 
 // RegisterService makes Server a grpc.ServiceRegistrar. grpc itself ends the
@@ -205,6 +222,7 @@ func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 		}
 	}
 	s.grpc.RegisterService(desc, impl)
+	s.web.local.RegisterService(desc, impl)
 	s.cfg.Health.Serve(desc.ServiceName)
 }
 
@@ -216,49 +234,6 @@ func (s *Server) failLockedf(format string, args ...any) {
 	*errs = append(*errs, fmt.Errorf(format, args...))
 }
 
-// Handle routes HTTP requests that match a pattern of [http.ServeMux] through
-// the middlewares to h. A pattern that is wrong or conflicts with another one
-// is an error of [Server.Listen], one that comes after that an error of
-// [Server.Stop].
-func (s *Server) Handle(pattern string, h http.Handler) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.listening {
-		s.failLockedf("handle HTTP pattern %q: the server is listening already; register it during setup", pattern)
-		return
-	}
-	wrapped := middleware.HTTPServer(s.cfg.Service, pattern, h, s.cfg.Middleware...)
-	if err := tryHandle(s.mux, pattern, wrapped); err != nil {
-		s.errs = append(s.errs, err)
-		return
-	}
-	s.routed = true
-}
-
-// tryHandle turns the panic of http.ServeMux into an error.
-func tryHandle(mux *http.ServeMux, pattern string, h http.Handler) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("handle HTTP pattern %q: %v", pattern, p)
-		}
-	}()
-	mux.Handle(pattern, h)
-	return nil
-}
-
-// httpHandler sends requests that match no route through the middlewares, too,
-// so that they are seen in logs and metrics.
-func (s *Server) httpHandler() http.Handler {
-	unmatched := middleware.HTTPServer(s.cfg.Service, unmatchedHTTPPattern, s.mux, s.cfg.Middleware...)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, pattern := s.mux.Handler(r); pattern == "" {
-			unmatched.ServeHTTP(w, r)
-			return
-		}
-		s.mux.ServeHTTP(w, r)
-	})
-}
-
 // Listen binds all listeners, or none. It returns what was wrong with the
 // registrations before it binds anything. It can be called once.
 func (s *Server) Listen(ctx context.Context) error {
@@ -267,14 +242,15 @@ func (s *Server) Listen(ctx context.Context) error {
 	if s.listening {
 		return errors.New("listen: the server is listening already")
 	}
-	if s.routed && s.cfg.Addrs[HTTP] == "" && s.cfg.Listeners[HTTP] == nil {
-		s.failLockedf("handle HTTP: there are routes but no listener; set server.http.addr, for instance to :8080")
-	}
+	s.checkHTTPLocked()
 	if err := errors.Join(s.errs...); err != nil {
 		return err
 	}
 	for _, name := range []string{GRPC, HTTP, Admin} {
 		addr := s.cfg.Addrs[name]
+		if s.shared && name == HTTP {
+			s.listeners[HTTP] = s.listeners[GRPC]
+		}
 		if s.listeners[name] != nil || addr == "" {
 			continue
 		}
@@ -285,6 +261,15 @@ func (s *Server) Listen(ctx context.Context) error {
 			return fmt.Errorf("listen for %s on %q: %w; set server.%s.addr to a free address", name, addr, err, name)
 		}
 		s.listeners[name] = l
+	}
+	for _, name := range []string{GRPC, HTTP} {
+		if l := s.listeners[name]; l != nil && s.cfg.Wrap != nil {
+			s.listeners[name] = s.cfg.Wrap(name, l)
+		}
+		if s.shared { // the one listener is wrapped once
+			s.listeners[HTTP] = s.listeners[GRPC]
+			break
+		}
 	}
 	s.listening = true
 	return nil
@@ -325,13 +310,11 @@ func (s *Server) Serve(failed func(error)) {
 	if s.secure != nil {
 		go s.secure.follow(s.stopping)
 	}
+	accept := s.acceptLocked()
 	run := func(name string, serve func(net.Listener) error) {
-		l, ok := s.listeners[name]
+		l, ok := accept[name]
 		if !ok {
 			return
-		}
-		if s.secure != nil && name != Admin {
-			l = s.secure.listener(name, l)
 		}
 		go func() {
 			if err := serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, grpc.ErrServerStopped) {
@@ -342,6 +325,27 @@ func (s *Server) Serve(failed func(error)) {
 	run(GRPC, s.grpc.Serve)
 	run(HTTP, s.http.Serve)
 	run(Admin, s.admin.Serve)
+}
+
+// acceptLocked are the listeners with what is between them and the servers: TLS,
+// and the parting of connections where gRPC and HTTP share a port.
+func (s *Server) acceptLocked() map[string]net.Listener {
+	out := maps.Clone(s.listeners)
+	if s.shared {
+		l := out[GRPC]
+		if s.secure != nil {
+			l = s.secure.sharedListener(l)
+		}
+		port := newSharedPort(l)
+		out[GRPC], out[HTTP] = port.sides[sideGRPC], port.sides[sideHTTP]
+		return out
+	}
+	for _, name := range []string{GRPC, HTTP} {
+		if l, ok := out[name]; ok && s.secure != nil {
+			out[name] = s.secure.listener(name, l)
+		}
+	}
+	return out
 }
 
 // LastCall is when a call last arrived, health checks and reflection left out;

@@ -413,8 +413,13 @@ func TestHeadersTooLarge(t *testing.T) {
 }
 
 func TestGracefulStop(t *testing.T) {
+	t.Run("two ports", func(t *testing.T) { testGracefulStop(t, loopback()) })
+	t.Run("one port", func(t *testing.T) { testGracefulStop(t, sharedConfig(t)) })
+}
+
+func testGracefulStop(t *testing.T, cfg server.Config) {
 	begun, goOn := make(chan string, 2), make(chan struct{})
-	s, at := serve(t, loopback(), func(s *server.Server) {
+	s, at := serve(t, cfg, func(s *server.Server) {
 		s.RegisterService(&waiterDesc, waiterFunc(func(context.Context) error { begun <- "grpc"; <-goOn; return nil }))
 		s.Handle("GET /", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { begun <- "http"; <-goOn; fmt.Fprint(w, "done") }))
 	})

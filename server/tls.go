@@ -167,8 +167,9 @@ func (s *secure) config(protos []string) *tls.Config {
 }
 
 // handshake makes TLS of a connection that was accepted. In permissive mode one
-// without TLS is returned as it is.
-func (s *secure) handshake(ctx context.Context, raw net.Conn, protos []string) (net.Conn, error) {
+// without TLS is returned as it is. What the caller offers for ALPN is told to
+// offered.
+func (s *secure) handshake(ctx context.Context, raw net.Conn, protos []string, offered func(protos []string)) (net.Conn, error) {
 	if s.cfg.Permissive {
 		peeked, isTLS, err := peek(ctx, raw)
 		if err != nil || !isTLS {
@@ -176,7 +177,12 @@ func (s *secure) handshake(ctx context.Context, raw net.Conn, protos []string) (
 		}
 		raw = peeked
 	}
-	conn := tls.Server(raw, s.config(protos))
+	cfg := s.config(protos)
+	cfg.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		offered(hello.SupportedProtos)
+		return nil, nil
+	}
+	conn := tls.Server(raw, cfg)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}
@@ -228,12 +234,20 @@ func newTransportCredentials() credentials.TransportCredentials {
 
 // ServerHandshake finds the handshake done.
 func (c transportCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	t, ok := conn.(*tls.Conn)
-	if !ok {
+	var state tls.ConnectionState
+	switch t := conn.(type) {
+	case *tls.Conn:
+		state = t.ConnectionState()
+	case *sharedConn:
+		if t.state == nil {
+			return c.TransportCredentials.ServerHandshake(conn)
+		}
+		state = *t.state
+	default:
 		return c.TransportCredentials.ServerHandshake(conn)
 	}
 	return conn, credentials.TLSInfo{
-		State: t.ConnectionState(), CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
+		State: state, CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
 	}, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -28,6 +29,7 @@ type tlsListener struct {
 
 	name     string
 	protos   []string // for ALPN, the preferred first
+	offers   bool     // Accept tells what the caller offered for ALPN
 	secure   *secure
 	ctx      context.Context // ends with Close
 	cancel   context.CancelFunc
@@ -49,6 +51,22 @@ func (s *secure) listener(name string, l net.Listener) net.Listener {
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
+}
+
+// sharedListener is for gRPC and HTTP on one port: its connections with TLS are of
+// type *offeredConn.
+func (s *secure) sharedListener(l net.Listener) net.Listener {
+	t, _ := s.listener(HTTP, l).(*tlsListener)
+	t.offers = true
+	return t
+}
+
+// offeredConn tells beside a connection whether its caller would have taken
+// HTTP/1 as well.
+type offeredConn struct {
+	*tls.Conn
+
+	http1 bool
 }
 
 // Accept returns the next connection whose handshake is done.
@@ -96,7 +114,11 @@ func (l *tlsListener) hand(a accepted) bool {
 func (l *tlsListener) handshake(raw net.Conn) {
 	ctx, cancel := context.WithTimeout(l.ctx, handshakeTimeout)
 	defer cancel()
-	conn, err := l.secure.handshake(ctx, raw, l.protos)
+	var offered []string
+	conn, err := l.secure.handshake(ctx, raw, l.protos, func(protos []string) { offered = protos })
+	if t, ok := conn.(*tls.Conn); ok && l.offers {
+		conn = &offeredConn{t, slices.Contains(offered, "http/1.1")}
+	}
 	if err == nil && l.hand(accepted{conn: conn}) {
 		return
 	}

@@ -9,7 +9,8 @@
 //     that they add at most a tenth to the load in the long run. What provably
 //     never reached one is free: it loads nobody.
 //   - A server's word counts: its pushback sets the delay or forbids the retry,
-//     and overload is retried only where a pushback invites to.
+//     and overload is retried only where a pushback or the error itself invites
+//     to. An error that invites to may be one that is final otherwise.
 //   - A hedge, the second attempt of a call whose first one still runs, is made
 //     where it is asked for, of idempotent calls only, once a call, and is paid
 //     for from the same budget.
@@ -75,6 +76,8 @@ const (
 	ReasonUnavailable Reason = "unavailable"
 	// ReasonPushback: the server asked to come back later.
 	ReasonPushback Reason = "pushback"
+	// ReasonInvited: the error says that it may be retried.
+	ReasonInvited Reason = "invited"
 	// ReasonTimeout: the outcome was [Timeout].
 	ReasonTimeout Reason = "timeout"
 	// ReasonBroken: the outcome was [Broken].
@@ -163,6 +166,10 @@ type Attempt struct {
 	RetriedBelow bool
 	// Pushback is what the server says about retrying.
 	Pushback Pushback
+	// Invited means that the server's error says that the call may be made again
+	// (google.rpc.RetryInfo), whatever its code is. It does not say that nothing
+	// has happened, so a call that is not idempotent is not repeated for it.
+	Invited bool
 	// Remaining is the time until the call's deadline. A call without one has
 	// the largest duration.
 	Remaining time.Duration
@@ -230,6 +237,10 @@ func (a Attempt) retryable() (Reason, bool) {
 		reason = ReasonTimeout
 	case Broken:
 		reason = ReasonBroken
+	case Final:
+		if !a.Invited {
+			return NotNeeded, false
+		}
 	default:
 		return NotNeeded, false
 	}
@@ -244,10 +255,12 @@ func (a Attempt) retryable() (Reason, bool) {
 		return NotReplayable, false
 	case !a.Idempotent:
 		return NotIdempotent, false
-	case a.Outcome == Overloaded && !a.Pushback.given:
+	case a.Outcome == Overloaded && !a.Pushback.given && !a.Invited:
 		return NotInvited, false
 	case a.Pushback.given:
 		return ReasonPushback, true
+	case a.Invited:
+		return ReasonInvited, true
 	}
 	return reason, true
 }
@@ -257,6 +270,18 @@ type Pushback struct {
 	given, never bool
 	delay        time.Duration
 }
+
+// After is the pushback of a server that asks to wait for d before the next
+// attempt; zero and less are no pushback.
+func After(d time.Duration) Pushback {
+	if d <= 0 {
+		return Pushback{}
+	}
+	return Pushback{given: true, delay: d}
+}
+
+// Given reports whether the server says anything.
+func (p Pushback) Given() bool { return p.given }
 
 // ParsePushback reads the value of grpc-retry-pushback-ms; "" is no pushback.
 // "If the value for pushback is negative or unparseable, then it will be seen as

@@ -48,6 +48,15 @@ func TestDecide(t *testing.T) {
 		{"overloaded, pushback, not idempotent", with(func(a *Attempt) {
 			a.Outcome, a.Pushback, a.Idempotent = Overloaded, ParsePushback("40"), false
 		}), false, NotIdempotent, 0, 0},
+		{"invited, final", with(func(a *Attempt) { a.Outcome, a.Invited = Final, true }), true, ReasonInvited, DefaultBackoff, Cost},
+		{"invited, final, with a delay", with(func(a *Attempt) {
+			a.Outcome, a.Invited, a.Pushback = Final, true, After(40*time.Millisecond)
+		}), true, ReasonPushback, 40 * time.Millisecond, Cost},
+		{"invited, final, not idempotent", with(func(a *Attempt) { a.Outcome, a.Invited, a.Idempotent = Final, true, false }), false, NotIdempotent, 0, 0},
+		{"invited, final, retried below", with(func(a *Attempt) { a.Outcome, a.Invited, a.RetriedBelow = Final, true, true }), false, NotAgain, 0, 0},
+		{"invited, overloaded", with(func(a *Attempt) { a.Outcome, a.Invited = Overloaded, true }), true, ReasonInvited, DefaultBackoff, Cost},
+		{"invited, but given up", with(func(a *Attempt) { a.Outcome, a.Invited = Canceled, true }), false, NotNeeded, 0, 0},
+		{"invited, but well", with(func(a *Attempt) { a.Outcome, a.Invited = OK, true }), false, NotNeeded, 0, 0},
 		{"pushback that refuses", with(func(a *Attempt) { a.Pushback = ParsePushback("-1") }), false, NotWanted, 0, 0},
 		{"pushback beyond the deadline", with(func(a *Attempt) {
 			a.Pushback, a.Remaining = ParsePushback("40"), 40*time.Millisecond

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"plinth.internal/cmd/scaffold/internal/configcmd"
 	"plinth.internal/cmd/scaffold/internal/democmd"
 	"plinth.internal/cmd/scaffold/internal/gencmd"
 	"plinth.internal/cmd/scaffold/internal/newcmd"
@@ -60,6 +61,7 @@ func newRoot() *cobra.Command {
 		overridecmd.NewDrainCommand(),
 		overridecmd.NewUndrainCommand(),
 		overridecmd.NewWeightCommand(),
+		configcmd.NewCommand(),
 		versioncmd.NewCommand(),
 	)
 	return root

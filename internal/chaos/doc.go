@@ -1,14 +1,16 @@
 // Package chaos treats what a service depends on badly, and looks at what its
 // clients notice of it. It is nothing but tests: TestChaos is about a bad etcd,
-// TestFleet about instances that die, hang, slow down or fail, and about bad
-// networks between them and their clients, over gRPC and, where it is about the
-// same verdict, over HTTP and net/rpc too. `go test ./internal/chaos` runs most
-// scenarios in a short form, and
+// TestFleet about instances that die, hang, slow down, fail, are overloaded or
+// replaced, about clocks that are wrong, and about bad networks between them and
+// their clients, over gRPC and, where it is about the same verdict, over HTTP and
+// net/rpc too. `go test ./internal/chaos` runs most scenarios in a short form, and
 //
 //	go test ./internal/chaos -run TestChaos -full -write -timeout 20m
-//	go test ./internal/chaos -run TestFleet -full -write -timeout 45m
+//	go test ./internal/chaos -run TestFleet -full -write -timeout 60m
 //
-// run them at their real length and write docs/chaos.md and docs/faults.md.
+// run them at their real length and write docs/chaos.md and docs/faults.md. With
+// -clock, and with -full, processes whose wall clock can be stepped take part; they are
+// another build of the test binary, with another package time.
 //
 // Everything is real: etcd is etcd's own main function in a process of its own
 // (the test binary, started again), services are processes of framework.Run,

@@ -27,6 +27,8 @@ type node struct {
 	host    string
 	dir     string
 	args    []string
+	env     []string
+	program string // the test binary, or another build of it
 	process *process
 }
 
@@ -70,7 +72,7 @@ func startCluster(t *testing.T) []*node {
 
 func newNode(t *testing.T, name, host string, args ...string) *node {
 	client, peer := "http://"+host+":2379", "http://"+host+":2380"
-	n := &node{t: t, host: host, dir: filepath.Join(t.TempDir(), "data")}
+	n := &node{t: t, host: host, program: os.Args[0], dir: filepath.Join(t.TempDir(), "data")}
 	n.args = append([]string{
 		"--name=" + name, "--data-dir=" + n.dir,
 		"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
@@ -85,7 +87,7 @@ func (n *node) endpoint() string { return n.host + ":2379" }
 
 func (n *node) start() {
 	n.t.Helper()
-	n.process = launch(n.t, roleEtcd, "", nil, n.args...)
+	n.process = launchProgram(n.t, n.program, nil, roleEtcd, "", n.env, n.args...)
 }
 
 // answers waits for the first answer of etcd and returns when that came.

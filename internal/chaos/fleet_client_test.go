@@ -49,6 +49,7 @@ type callerSpec struct {
 	Attempts       int           `json:"attempts"` // 1 = no retries; 0 = the default
 	AttemptTimeout time.Duration `json:"attempt_timeout"`
 	Precise        bool          `json:"precise"` // the balancer that asks when what it knows is old
+	Named          string        `json:"named"`   // what the clients call themselves, with their numbers; "" = nothing
 	Dials          bool          `json:"dials"`   // tell of every attempt to connect
 	Plain          bool          `json:"plain"`   // plain grpc-go, nothing of Plinth
 	Transport      string        `json:"transport"`
@@ -60,11 +61,20 @@ type callers struct {
 	spec   callerSpec
 	cancel atomic.Uint64 // per cent of the calls that are given up half way
 	rate   atomic.Uint64 // per cent of the spec's
+	greed  atomic.Uint64 // how many times its rate the first client makes
 	conns  atomic.Int64
 	made   atomic.Uint64 // calls so far
 	calls  sync.WaitGroup
 	stop   chan struct{}
 }
+
+// epoch is what the times that a process tells are counted from: they stay right
+// where its wall clock is stepped.
+var epoch = time.Now()
+
+// micros is a time in microseconds since 1970, by the wall clock as it was when the
+// process began.
+func micros(t time.Time) int64 { return epoch.Add(t.Sub(epoch)).UnixMicro() }
 
 // out is where lines go, through a buffer that a gauge flushes.
 var out = bufio.NewWriterSize(os.Stdout, 64<<10)
@@ -72,7 +82,7 @@ var out = bufio.NewWriterSize(os.Stdout, 64<<10)
 // emit writes a line.
 func emit(l line) {
 	if l.At == 0 {
-		l.At = time.Now().UnixMicro()
+		l.At = micros(time.Now())
 	}
 	data, err := json.Marshal(l)
 	if err != nil {
@@ -90,6 +100,7 @@ func emit(l line) {
 func callFleet(args []string) int {
 	x := &callers{stop: make(chan struct{})}
 	x.rate.Store(100)
+	x.greed.Store(1)
 	if err := json.Unmarshal([]byte(args[0]), &x.spec); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -113,7 +124,7 @@ func callFleet(args []string) int {
 	go x.obey()
 	go func() {
 		for range time.Tick(100 * time.Millisecond) {
-			emit(line{Kind: lineGauge, Goroutines: runtime.NumGoroutine(), Conns: int(x.conns.Load())})
+			emit(line{Kind: lineGauge, Goroutines: runtime.NumGoroutine(), Conns: int(x.conns.Load()), Wall: time.Now().UnixMicro()})
 		}
 	}()
 	for i := range x.spec.Clients {
@@ -144,6 +155,9 @@ func (x *callers) dial(i int, reg *registry.Registry) (invoke, error) {
 		return invokeGRPC(conn), err
 	}
 	opts := []client.Option{client.WithEvents(func(e client.Event) { tell(i, e) })}
+	if x.spec.Named != "" {
+		opts = append(opts, client.WithCaller(x.spec.Named+strconv.Itoa(i)))
+	}
 	if x.spec.Attempts != 0 || x.spec.AttemptTimeout != 0 || x.spec.Precise {
 		opts = append(opts, client.WithSettings(func(string, string) client.Settings {
 			s := client.DefaultSettings()
@@ -205,6 +219,8 @@ func (x *callers) obey() {
 			x.cancel.Store(n)
 		case "rate":
 			x.rate.Store(n)
+		case "greed":
+			x.greed.Store(n)
 		case "stop":
 			close(x.stop)
 			x.calls.Wait()
@@ -217,11 +233,17 @@ func (x *callers) obey() {
 	exit(3)
 }
 
-// run calls at random moments, as many independent users do.
+// run calls at random moments, as many independent users do. The moments depend on
+// nothing that happens: what a busy machine has delayed is made up for.
 func (x *callers) run(i int, do invoke) {
+	next := time.Now()
 	for {
 		rate := x.spec.Rate * float64(x.rate.Load()) / 100
-		pause := time.NewTimer(time.Duration(rand.ExpFloat64() / rate * float64(time.Second)))
+		if i == 0 {
+			rate *= float64(x.greed.Load())
+		}
+		next = next.Add(time.Duration(rand.ExpFloat64() / rate * float64(time.Second)))
+		pause := time.NewTimer(time.Until(next))
 		select {
 		case <-x.stop:
 			pause.Stop()
@@ -234,7 +256,7 @@ func (x *callers) run(i int, do invoke) {
 
 func (x *callers) call(i int, do invoke) {
 	begun := time.Now()
-	l := line{Kind: lineCall, Client: i, At: begun.UnixMicro()}
+	l := line{Kind: lineCall, Client: i, At: micros(begun)}
 	l.Idempotent = rand.Float64() >= x.spec.NonIdempotent
 	l.Bad = rand.Float64() < x.spec.Bad
 	l.Canceled = rand.Uint64N(100) < x.cancel.Load()
@@ -282,7 +304,7 @@ func (t *trace) end() []try {
 			continue
 		}
 		if one.Took == 0 {
-			one.Took, one.Code = time.Now().UnixMicro()-one.At, codes.Canceled
+			one.Took, one.Code = micros(time.Now())-one.At, codes.Canceled
 		}
 		tries = append(tries, *one)
 	}
@@ -323,9 +345,9 @@ func (tracer) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	}
 	switch s := s.(type) {
 	case *stats.OutHeader:
-		one.Addr, one.At = s.RemoteAddr.String(), time.Now().UnixMicro()
+		one.Addr, one.At = s.RemoteAddr.String(), micros(time.Now())
 	case *stats.End:
-		one.Took, one.Code = max(1, s.EndTime.UnixMicro()-one.At), status.Code(s.Error)
+		one.Took, one.Code = max(1, micros(s.EndTime)-one.At), status.Code(s.Error)
 	}
 }
 

@@ -91,11 +91,11 @@ func writeFaults(t *testing.T) {
 
 Written by the chaos suite; do not edit. To measure again:
 
-    go test ./internal/chaos -run TestFleet -full -write -timeout 45m
+    go test ./internal/chaos -run TestFleet -full -write -timeout 60m
 
 Measured on %s. %d instances of a service in a process each, %d processes of %d clients, each client with its own state and
 connections; the handler takes %v, callers wait %v, and all clients together make %.0f calls a second at random moments, whatever becomes of
-them. Settings are the defaults but where a row says otherwise. Everything runs on one machine: those scenarios that judge small times
+them. Settings are the defaults; all that but where a row says otherwise. Everything runs on one machine: those scenarios that judge small times
 one after the other, the rest four side by side; the load is what two cores carry so, not what ten machines would.
 
 "Lost" are calls that returned an error to their caller. "In flight on it" are calls with an attempt at that instance at that moment. An instance's
@@ -149,6 +149,7 @@ const fleetNotes = `
 ## How to read it
 
 - F01: an attempt that was sent while the instance was dying counts as in flight on it.
+- F02: a round trip is what a call takes beside its handler, as the callers see it before the restart.
 - F04 over HTTP and net/rpc: nothing but calls shows that a process is stopped, because neither protocol has a ping and its kernel goes on to
   acknowledge. What a client knows of a silent instance fades within half a minute, and one call of each client then finds out anew. A server of net/rpc is
   told no deadline, so it does what it finds when it goes on.
@@ -159,7 +160,22 @@ const fleetNotes = `
   INTERNAL and UNKNOWN are the same over HTTP, and over net/rpc every error is UNKNOWN, so one of them is laid beside the others.
 - Overload: the instance says that another one may be asked (grpc-retry-pushback-ms), over HTTP as over gRPC. net/rpc has no way to say so; its callers
   get the error, which a function given to the client has turned into RESOURCE_EXHAUSTED by its text.
+- F19, F20, F32: the workers of an instance are arithmetic: each call is done at the moment at which so many workers, which take the calls in the
+  order of arrival, would have done it. Their capacity is therefore exact, whatever else this machine does. They do what they have taken on even if
+  nobody waits any more. Capacity is what they can do in a second; goodput is the calls that were answered in time. A call that
+  an instance hands back because it is busier than the others is no attempt more: nothing has failed, and no budget pays for it.
+- F20: "attempts at the last service" are what its transport received, with what its limiter and its bounce turned away. Each of the hops retries:
+  the callers to the first service, that to the second, that to the last.
 - F22: the proxy acknowledges what it swallows, so the kernel's TCP_USER_TIMEOUT cannot help and the keepalive alone has to find it.
+- F24: with etcd, what one process says about time to another are the start of an instance, in its entry, and the date of a list on disk; everything
+  else that travels is a duration, but for certificates and tokens, whose times are meant. For the steps, processes run a build in which time.Now adds seconds that the test chooses to what the kernel says. All
+  that a Go program knows of the wall clock comes from there, etcd included; timers and the monotonic clock stay right, as where a
+  machine's clock is stepped. Each process is asked what time it has, to show that it was off. One effect is left, and is grpc-go's: a client that
+  has its clock set back makes each connection again, within 13 s, because the keepalive compares moments of the wall clock. Idempotent
+  calls on it are repeated; another one that is on it in that moment is lost.
+- F25: a call that waits in a process that is stopped is lost when its deadline passes, unless attempts may wait for less than the call (attempt_timeout).
+- F26: the caller is the test itself. Before it passes on a deadline each service keeps 5 ms of it, or a quarter if that is less, to answer with. None
+  of its calls is meant to succeed, so none counts as lost.
 - F28: "SYN" are the connections that the clients try to make. Refused ones cost an instance nothing, because it is not there; those are shown too.
   The first attempt after a connection was lost is made at once (F21), those after it wait as long as another instance can be called. A client that can
   call nobody else does not wait, so the clients of a single instance come back all at once. Half a second is what it takes two cores to make the first

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,8 +44,14 @@ type worker struct {
 	bad   atomic.Uint32                 // the code for bad requests
 	limit atomic.Int64                  // calls at a time; 0 = any number
 	hang  atomic.Pointer[chan struct{}] // closed when it is over; nil = no hang
+	toil  atomic.Bool                   // work until nobody waits for it
 
-	started, dropped, stale, open atomic.Int64
+	spec workSpec
+	pool *pool  // what does the work; nil = as many calls at a time as come
+	next invoke // the service behind this one; nil = none
+
+	started, dropped, stale, open   atomic.Int64
+	arrived, done, retried, bounced atomic.Int64
 }
 
 // Do serves a call. The request says whether it is a bad one, when the call was
@@ -72,6 +79,12 @@ func (w *worker) Do(ctx context.Context, in *wrapperspb.StringValue) (*wrappersp
 	if code := codes.Code(w.bad.Load()); code != codes.OK && words[0] == "bad" {
 		return nil, status.Error(code, "this request is bad")
 	}
+	if w.toil.Load() {
+		return nil, w.toils(ctx, words[2])
+	}
+	if w.pool != nil {
+		return w.queued(ctx)
+	}
 	timer := time.NewTimer(workTime + time.Duration(w.slow.Load()))
 	defer timer.Stop()
 	select {
@@ -86,17 +99,32 @@ func (w *worker) Do(ctx context.Context, in *wrapperspb.StringValue) (*wrappersp
 	if time.Since(time.UnixMicro(sent)) > workDeadline+100*time.Millisecond {
 		w.stale.Add(1) // nobody can have waited for it
 	}
+	if w.next != nil {
+		if err := w.next(ctx, &line{Idempotent: true}, in.GetValue(), new(trace)); err != nil {
+			return nil, err // as it is, with what it says about retries
+		}
+	}
 	return wrapperspb.String("done"), nil
 }
 
 // counts are what a worker knows of itself.
 type counts struct {
-	// Started are all calls, Open those that have not ended. Dropped ended
-	// because their caller had gone, Stale were served to the end all the same.
+	// Arrived are all calls, where somebody counts those that never reach the
+	// handler. Started are those that do, Open those that have not ended. Dropped
+	// ended because their caller had gone, Stale were served to the end all the same.
+	// Done are those that a pool served in time. Retried and Bounced are attempts of
+	// its own calls that it made again, or that were handed back to it.
+	Arrived int64 `json:"arrived,omitempty"`
+	Done    int64 `json:"done,omitempty"`
+	Retried int64 `json:"retried,omitempty"`
+	Bounced int64 `json:"bounced,omitempty"`
 	Started int64 `json:"started"`
 	Dropped int64 `json:"dropped"`
 	Stale   int64 `json:"stale"`
 	Open    int64 `json:"open"`
+
+	Goroutines int   `json:"goroutines"`
+	Wall       int64 `json:"wall"` // what time it is for the process, in microseconds since 1970
 }
 
 // obey carries out the commands on standard input and ends the process with it:
@@ -123,6 +151,9 @@ func (w *worker) order(words []string) error {
 		if hang := w.hang.Swap(nil); hang != nil {
 			close(*hang)
 		}
+		w.toil.Store(false)
+	case "toil":
+		w.toil.Store(true)
 	case "slow":
 		d, err := time.ParseDuration(words[1])
 		w.slow.Store(int64(d))
@@ -143,7 +174,9 @@ func (w *worker) order(words []string) error {
 		w.hang.Store(new(make(chan struct{})))
 	case "count":
 		emit(line{Kind: lineCounts, Counts: &counts{
+			Arrived: w.arrived.Load(), Done: w.done.Load(), Retried: w.retried.Load(), Bounced: w.bounced.Load(),
 			Started: w.started.Load(), Dropped: w.dropped.Load(), Stale: w.stale.Load(), Open: w.open.Load(),
+			Goroutines: runtime.NumGoroutine(), Wall: time.Now().UnixMicro(),
 		}})
 	default:
 		return errors.New("unknown")
@@ -154,12 +187,20 @@ func (w *worker) order(words []string) error {
 // serveFleet is an instance of the fleet with all of Plinth.
 func serveFleet() {
 	w := new(worker)
+	var opts []framework.Option
+	if err := w.become(os.Getenv(workVariable)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		exit(1)
+	}
+	if w.spec.Counts {
+		opts = append(opts, framework.WithServerOptions(grpc.StatsHandler(knocks{w})), framework.WithEvents(w.hear))
+	}
 	go w.obey()
-	framework.Run(workService, func(_ context.Context, s *framework.Service) error {
+	framework.Run(w.spec.Service, func(_ context.Context, s *framework.Service) error {
 		s.RegisterService(&workDesc, w)
 		s.Handle(workPath, w)
-		return w.serveNetRPC()
-	})
+		return errors.Join(w.link(s), w.serveNetRPC())
+	}, opts...)
 	exit(0)
 }
 
@@ -215,6 +256,7 @@ const (
 	lineDial   = "dial"   // a connection was tried
 	lineGauge  = "gauge"  // a tenth of a second has passed
 	lineCounts = "counts" // an answer to "count"
+	lineWork   = "work"   // work for which somebody waited has ended
 	lineIdle   = "idle"   // an answer to "stop": all calls have ended
 )
 
@@ -238,8 +280,12 @@ type line struct {
 	Local string `json:"l,omitempty"`
 	Up    bool   `json:"u,omitempty"`
 
-	Goroutines int `json:"g,omitempty"`
-	Conns      int `json:"o,omitempty"`
+	Goroutines int   `json:"g,omitempty"`
+	Conns      int   `json:"o,omitempty"`
+	Wall       int64 `json:"m,omitempty"` // the process's own time
+
+	Number int64 `json:"w,omitempty"` // of the call that wanted the work
+	Left   int64 `json:"f,omitempty"` // of its deadline when the work began
 
 	Counts *counts `json:"s,omitempty"`
 }

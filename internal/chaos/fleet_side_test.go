@@ -131,7 +131,7 @@ func sides(rows []fleetRow) map[string][]*fleetSide {
 }
 
 // judgeSides holds each fault to the same verdict over every transport.
-func judgeSides(t *testing.T) {
+func judgeSides(t *testing.T, starved bool) {
 	t.Helper()
 	fleetReport.mu.Lock()
 	defer fleetReport.mu.Unlock()
@@ -146,8 +146,8 @@ func judgeSides(t *testing.T) {
 		switch {
 		case same:
 			t.Logf("%s: %s", fault, text)
-		case raced:
-			t.Logf("not judged with the race detector: %s: %s", fault, text)
+		case raced || starved:
+			t.Logf("not judged where there is too little CPU: %s: %s", fault, text)
 		default:
 			t.Errorf("%s: the verdicts differ: %s", fault, text)
 		}

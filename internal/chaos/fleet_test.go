@@ -15,6 +15,7 @@ import (
 type fleetGroup struct {
 	etcd      string
 	transport string // of the calls
+	starved   *starvation
 	// started says that the scenario has its processes, and returns when all
 	// scenarios have: to start them takes so much CPU that nobody should judge
 	// what it sees meanwhile.
@@ -26,6 +27,8 @@ type fleetGroup struct {
 // side as far as they fit on two cores.
 func TestFleet(t *testing.T) {
 	n := startEtcd(t, newHost())
+	begun, starved := time.Now(), &starvation{}
+	starved.watch(t)
 	type scenario struct {
 		name string
 		run  func(t *testing.T, g *fleetGroup)
@@ -98,11 +101,28 @@ func TestFleet(t *testing.T) {
 			scenario{"overload-http", over(overHTTP, testFleetOverload)},
 			scenario{"overload-netrpc", over(overNetRPC, testFleetOverload)})
 	}
+	deadlines := []scenario{
+		{"F02-rolling", testFleetRolled},
+		{"F26-deadline", testFleetDeadline},
+		{"F26-deadline-http", over(overHTTP, testFleetDeadline)},
+	}
+	overloads := []scenario{
+		{"F19-overload", testFleetOverloaded},
+		{"F20-chain", testFleetChain},
+		{"F32-greedy", testFleetGreedy},
+	}
+	entries := []scenario{
+		{"F25-unleased", testFleetUnleased},
+		{"F24-lies", testFleetLiars},
+	}
+	if *full || *steps {
+		entries = append(entries, scenario{"F24-steps", testFleetStepped})
+	}
 	// With the race detector nothing of time is judged, and everything takes three
 	// times as long: then those run that go through the most code.
 	raceable := []string{
 		"F01-killed", "F27-canceled", "F03-crash-loop", "F17-unknown", "F30-scale", "F21-reset", "F28-herd",
-		"F01-killed-http", "F01-killed-netrpc", "F17-500-http", "F17-error-netrpc",
+		"F01-killed-http", "F01-killed-netrpc", "F17-500-http", "F17-error-netrpc", "F26-deadline", "F26-deadline-http",
 	}
 	for _, s := range []struct {
 		name      string
@@ -114,6 +134,9 @@ func TestFleet(t *testing.T) {
 		{"others", 4, shortParallel, others},
 		{"crowds", 1, 1, crowds},
 		{"reach", 1, shortParallel, reach},
+		{"deadlines", 1, 1, deadlines},
+		{"overloads", 1, 1, overloads},
+		{"entries", 2, 2, entries},
 	} {
 		slots, together := make(chan struct{}, s.atOnce), false
 		if !*full && !raced {
@@ -132,7 +155,7 @@ func TestFleet(t *testing.T) {
 					defer func() { <-slots }()
 					done := sync.OnceFunc(starting.Done)
 					defer done() // in case it never got so far
-					s.run(t, &fleetGroup{etcd: n.endpoint(), started: func() {
+					s.run(t, &fleetGroup{etcd: n.endpoint(), starved: starved, started: func() {
 						done()
 						if together {
 							starting.Wait()
@@ -142,7 +165,7 @@ func TestFleet(t *testing.T) {
 			}
 		})
 	}
-	judgeSides(t)
+	judgeSides(t, starved.since(begun))
 	if *write {
 		writeFaults(t)
 	}

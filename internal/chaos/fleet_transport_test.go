@@ -37,11 +37,11 @@ func invokeGRPC(conn *grpc.ClientConn) invoke {
 }
 
 // invokeHTTP calls by GET what may be repeated, and else by POST.
-func invokeHTTP(c *http.Client) invoke {
+func invokeHTTP(c *http.Client, service string) invoke {
 	return func(ctx context.Context, l *line, request string, t *trace) error {
 		ctx = httptrace.WithClientTrace(ctx, t.http())
 		values := url.Values{"call": {request}}.Encode()
-		to := "http://" + workService + workPath
+		to := "http://" + service + workPath
 		method, body := http.MethodPost, io.Reader(strings.NewReader(values))
 		if l.Idempotent {
 			method, to, body = http.MethodGet, to+"?"+values, http.NoBody
@@ -104,7 +104,7 @@ func (t *trace) answered(one *try, code codes.Code) {
 }
 
 func (one *try) finish(code codes.Code) {
-	one.Took, one.Code = max(1, time.Now().UnixMicro()-one.At), code
+	one.Took, one.Code = max(1, micros(time.Now())-one.At), code
 }
 
 // http has net/http tell of the attempts of one call, which come one after the
@@ -117,7 +117,7 @@ func (t *trace) http() *httptrace.ClientTrace {
 		mu.Lock()
 		defer mu.Unlock()
 		if sent == nil && addr != "" {
-			sent = &try{Addr: addr, At: time.Now().UnixMicro()}
+			sent = &try{Addr: addr, At: micros(time.Now())}
 			t.add(sent)
 		}
 		return sent
@@ -156,7 +156,7 @@ func (m *monitor) dial(ctx context.Context, addr string) (net.Conn, error) {
 	begun := time.Now()
 	c, err := d.DialContext(ctx, "tcp", addr)
 	if m.spec.Dials {
-		emit(line{Kind: lineDial, Client: m.client, At: begun.UnixMicro(), Took: time.Since(begun).Microseconds(), Addr: addr, Up: err == nil})
+		emit(line{Kind: lineDial, Client: m.client, At: micros(begun), Took: time.Since(begun).Microseconds(), Addr: addr, Up: err == nil})
 	}
 	if err != nil || m.spec.Transport == overGRPC {
 		return c, err
@@ -263,7 +263,7 @@ func (w *watched) tap(m *monitor, addr string) {
 				return
 			}
 			if t, ok := m.traces.Load(request); ok {
-				s := sentTo{t.(*trace), &try{Addr: addr, At: time.Now().UnixMicro()}}
+				s := sentTo{t.(*trace), &try{Addr: addr, At: micros(time.Now())}}
 				s.trace.add(s.one)
 				w.mu.Lock()
 				w.requests[head.Seq] = s
@@ -298,7 +298,7 @@ func (w *watched) tap(m *monitor, addr string) {
 func (m *monitor) invoker(c *client.Client, transport string) (invoke, error) {
 	switch transport {
 	case overHTTP:
-		return invokeHTTP(c.HTTP(workService)), nil
+		return invokeHTTP(c.HTTP(workService), workService), nil
 	case overNetRPC:
 		n, err := c.NetRPC(workService, client.WithServerErrorCode(shedOverNetRPC))
 		if err != nil {

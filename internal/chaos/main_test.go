@@ -20,6 +20,7 @@ import (
 
 var (
 	full  = flag.Bool("full", false, "run every scenario at its real length, which takes some minutes")
+	steps = flag.Bool("clock", false, "step the wall clocks of processes, too, as -full does; builds the test anew for it, which takes minutes the first time")
 	write = flag.Bool("write", false, "write docs/chaos.md or docs/faults.md; only of use with -full")
 )
 

@@ -37,7 +37,13 @@ func launch(t *testing.T, role, netns string, env []string, args ...string) *pro
 // nil: for many processes, which therefore say little when the test fails.
 func launchTo(t *testing.T, stdout io.Writer, role, netns string, env []string, args ...string) *process {
 	t.Helper()
-	command := append([]string{os.Args[0]}, args...)
+	return launchProgram(t, os.Args[0], stdout, role, netns, env, args...)
+}
+
+// launchProgram is launchTo for another build of the test binary.
+func launchProgram(t *testing.T, program string, stdout io.Writer, role, netns string, env []string, args ...string) *process {
+	t.Helper()
+	command := append([]string{program}, args...)
 	if netns != "" {
 		command = append([]string{"ip", "netns", "exec", netns}, command...)
 	}

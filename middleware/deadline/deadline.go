@@ -104,8 +104,16 @@ func WithDefault(d time.Duration) Option {
 	return func(s *server) { s.fallback = d }
 }
 
+// OnDrop has fn called for every call that is turned away because nobody waits for
+// it any more, with its code: CANCELED or DEADLINE_EXCEEDED. The call waits for it.
+// The default is none.
+func OnDrop(fn func(call *middleware.Call, code codes.Code)) Option {
+	return func(s *server) { s.dropped = fn }
+}
+
 type server struct {
 	fallback time.Duration
+	dropped  func(*middleware.Call, codes.Code)
 }
 
 // Server applies the caller's deadline to incoming calls. It turns away, before
@@ -113,13 +121,14 @@ type server struct {
 // [MinRemaining] left (DEADLINE_EXCEEDED), and an HTTP request whose header
 // cannot be read (INVALID_ARGUMENT).
 func Server(opts ...Option) middleware.Middleware {
-	var s server
+	s := server{dropped: func(*middleware.Call, codes.Code) {}}
 	for _, opt := range opts {
 		opt(&s)
 	}
 	return func(next middleware.Handler) middleware.Handler {
 		return func(ctx context.Context, call *middleware.Call) error {
 			if err := ctx.Err(); err != nil {
+				s.dropped(call, middleware.Code(err))
 				return middleware.Status(err).Err()
 			}
 			now := time.Now()
@@ -130,6 +139,7 @@ func Server(opts ...Option) middleware.Middleware {
 			}
 			if bounded {
 				if remaining := limit.Sub(now); remaining < MinRemaining {
+					s.dropped(call, codes.DeadlineExceeded)
 					return status.Errorf(codes.DeadlineExceeded,
 						"start %s/%s: %s are left of the caller's deadline, less than the %s that work is started for",
 						call.Service, call.Method, max(0, remaining), MinRemaining)

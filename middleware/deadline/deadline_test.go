@@ -209,6 +209,39 @@ func TestServerDropsCanceled(t *testing.T) {
 	}
 }
 
+// TestOnDrop: those that are turned away because nobody waits are told of.
+func TestOnDrop(t *testing.T) {
+	for name, tt := range map[string]struct {
+		ctx  func(context.Context) (context.Context, context.CancelFunc)
+		want codes.Code
+	}{
+		"none": {context.WithCancel, codes.OK},
+		"canceled": {func(ctx context.Context) (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(ctx)
+			cancel()
+			return ctx, cancel
+		}, codes.Canceled},
+		"passed": {func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, -1)
+		}, codes.DeadlineExceeded},
+		"too little": {func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, deadline.MinRemaining/2)
+		}, codes.DeadlineExceeded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := tt.ctx(t.Context())
+				defer cancel()
+				got := codes.OK
+				err := serve(ctx, deadline.Server(deadline.OnDrop(func(_ *middleware.Call, c codes.Code) { got = c })), func(context.Context) error { return nil })
+				if got != tt.want || middleware.Code(err) != tt.want {
+					t.Errorf("told of %v, the call ended with %v, want %v", got, err, tt.want)
+				}
+			})
+		})
+	}
+}
+
 func TestServerStreamHasNoDefault(t *testing.T) {
 	var got seen
 	m := middleware.StreamServer(deadline.Server(deadline.WithDefault(time.Second)))

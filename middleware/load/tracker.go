@@ -151,8 +151,11 @@ func failure(c codes.Code) bool {
 	return false
 }
 
-// ended tells that the caller's patience is what ended the call.
-func ended(c codes.Code) bool { return c == codes.Canceled || c == codes.DeadlineExceeded }
+// ended tells that the caller's patience is what ended the call, or that it was
+// turned away.
+func ended(c codes.Code) bool {
+	return c == codes.Canceled || c == codes.DeadlineExceeded || c == codes.ResourceExhausted
+}
 
 // fold puts what was counted into the means, if it is time and nobody else does.
 func (t *Tracker) fold(now time.Duration) {

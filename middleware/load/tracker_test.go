@@ -129,7 +129,7 @@ func TestOutcomes(t *testing.T) {
 	}{
 		{codes.OK, false, true, true},
 		{codes.NotFound, false, true, true},
-		{codes.ResourceExhausted, false, true, true},
+		{codes.ResourceExhausted, false, false, true},
 		{codes.Unimplemented, false, true, true},
 		{codes.Canceled, false, false, true},
 		{codes.Internal, true, false, true},

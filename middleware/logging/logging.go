@@ -21,14 +21,15 @@ import (
 
 // Server logs the calls received: at info, at warn where the server could not
 // serve (UNAVAILABLE, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED), at error where it
-// is at fault. Health checks and reflection are logged at debug. In the
+// is at fault. Health checks and reflection are logged at debug, and so is what is
+// turned away before anything is done for it ([middleware.IsUnprocessed]). In the
 // handler's context [log.From] finds the logger.
 func Server(l *log.Log) middleware.Middleware {
 	return func(next middleware.Handler) middleware.Handler {
 		return func(ctx context.Context, call *middleware.Call) error {
 			err := next(l.Into(ctx), call)
 			code := middleware.Code(err)
-			write(ctx, l, serverLevel(call, code), "call received", call, code, err)
+			write(ctx, l, serverLevel(call, code, err), "call received", call, code, err)
 			return err
 		}
 	}
@@ -52,8 +53,10 @@ func Client(l *log.Log) middleware.Middleware {
 	}
 }
 
-func serverLevel(call *middleware.Call, code codes.Code) zapcore.Level {
+func serverLevel(call *middleware.Call, code codes.Code, err error) zapcore.Level {
 	switch {
+	case code == codes.ResourceExhausted && middleware.IsUnprocessed(err):
+		return zapcore.DebugLevel
 	case strings.HasPrefix(call.Service, "grpc.health.") || strings.HasPrefix(call.Service, "grpc.reflection."):
 		return zapcore.DebugLevel
 	case code == codes.Unavailable || code == codes.DeadlineExceeded || code == codes.ResourceExhausted:
@@ -83,6 +86,9 @@ func write(ctx context.Context, l *log.Log, level zapcore.Level, msg string, cal
 	fields = append(fields, zap.Float64("duration_ms", float64(time.Since(call.Start))/float64(time.Millisecond)))
 	if call.Kind.Server() {
 		fields = append(fields, zap.String("peer", call.Peer()))
+		if call.Caller != "" {
+			fields = append(fields, zap.String("caller", call.Caller))
+		}
 	} else {
 		fields = append(fields, zap.String("target", call.Target), zap.String("instance", call.Instance), zap.Int("attempts", call.Attempts))
 	}

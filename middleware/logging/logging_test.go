@@ -97,6 +97,26 @@ func TestServerLevels(t *testing.T) {
 	}
 }
 
+// turnedAwayError is the error of a call for which nothing was done.
+type turnedAwayError struct{ error }
+
+func (turnedAwayError) Unprocessed() bool { return true }
+func (e turnedAwayError) Unwrap() error   { return e.error }
+
+// TestTurnedAway: there may be thousands of them in a second.
+func TestTurnedAway(t *testing.T) {
+	var out bytes.Buffer
+	fail := func(middleware.Handler) middleware.Handler {
+		return func(context.Context, *middleware.Call) error {
+			return turnedAwayError{status.Error(codes.ResourceExhausted, "no")}
+		}
+	}
+	probe(logging.Server(newLog(t, "debug", &out, nil)), nil, fail)
+	if got := lines(t, &out); len(got) != 1 || got[0]["level"] != "debug" {
+		t.Errorf("logged %v", got)
+	}
+}
+
 func TestServerHTTP(t *testing.T) {
 	var out bytes.Buffer
 	l := newLog(t, "info", &out, func(context.Context) (string, string) { return "from-context", "" })

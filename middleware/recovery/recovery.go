@@ -55,6 +55,19 @@ func New(report Report) middleware.Middleware {
 			}()
 			err = next(ctx, call)
 			returned = true
+			if err == nil {
+				return nil
+			}
+			if p, ok := errors.AsType[*middleware.PanicError](err); ok {
+				value := p.Value
+				if value == nil {
+					value = ErrGoexit
+				}
+				if report != nil {
+					report(ctx, call, value, p.Stack)
+				}
+				return status.Error(codes.Internal, message(call))
+			}
 			return err
 		}
 	}

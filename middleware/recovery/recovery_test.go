@@ -3,6 +3,7 @@ package recovery_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"runtime"
 	"strings"
@@ -73,6 +74,21 @@ func TestRecovery(t *testing.T) {
 				t.Errorf("reported %v with the stack\n%s", got[0].value, got[0].stack)
 			}
 		})
+	}
+}
+
+// TestElsewhere: a panic that somebody else has caught is told like one's own.
+func TestElsewhere(t *testing.T) {
+	for _, tc := range []struct{ value, want any }{{"secret", "secret"}, {nil, recovery.ErrGoexit}} {
+		var value any
+		var stack string
+		m := recovery.New(func(_ context.Context, _ *middleware.Call, v any, s []byte) { value, stack = v, string(s) })
+		err := m(func(context.Context, *middleware.Call) error {
+			return fmt.Errorf("wrapped: %w", &middleware.PanicError{Value: tc.value, Stack: []byte("there")})
+		})(t.Context(), &middleware.Call{Method: "M"})
+		if middleware.Code(err) != codes.Internal || !strings.Contains(err.Error(), "internal error in M") || value != tc.want || stack != "there" {
+			t.Errorf("reported %v at %s, error %v", value, stack, err)
+		}
 	}
 }
 

@@ -32,6 +32,9 @@ type agent struct {
 	leader   bool
 	lag      time.Duration
 	asked    map[string]int // requests by kind
+
+	keys   map[string]*api.KVPair // the key-value store
+	purged uint64                 // the index of the last deletion in it
 }
 
 type service struct {
@@ -53,6 +56,7 @@ func newAgent(t testing.TB) *agent {
 		leader:   true,
 		lag:      5 * time.Millisecond,
 		asked:    make(map[string]int),
+		keys:     make(map[string]*api.KVPair),
 	}
 	mux := http.NewServeMux()
 	for pattern, handle := range map[string]func(http.ResponseWriter, *http.Request) error{
@@ -61,6 +65,7 @@ func newAgent(t testing.TB) *agent {
 		"GET /v1/agent/service/{id}":            a.service,
 		"PUT /v1/agent/check/update/{id}":       a.update,
 		"GET /v1/health/service/{service}":      a.health,
+		"GET /v1/kv/{key...}":                   a.kv,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			a.mu.Lock()
@@ -271,38 +276,8 @@ func (a *agent) setDown(down bool) {
 // health answers at once, or, asked with an index, when the state is another
 // one or the wait is over.
 func (a *agent) health(w http.ResponseWriter, r *http.Request) error {
-	query := r.URL.Query()
-	index, _ := strconv.ParseUint(query.Get("index"), 10, 64)
-	wait, err := time.ParseDuration(query.Get("wait"))
-	if err != nil {
-		return refusal{http.StatusBadRequest, "Invalid wait time"}
-	}
-	timeout := time.NewTimer(wait)
-	defer timeout.Stop()
-	for waiting := index > 0; ; {
-		a.mu.Lock()
-		changed, now, down, leader := a.changed, a.index, a.down, a.leader
-		a.mu.Unlock()
-		if down {
-			panic(http.ErrAbortHandler)
-		}
-		if !leader {
-			return errors.New("No cluster leader")
-		}
-		// "a blocking query returns when the index is greater than the one asked
-		// for", and the one that is asked for may be from before a restore.
-		if now > index || !waiting {
-			break
-		}
-		select {
-		case <-changed:
-		case <-timeout.C:
-			waiting = false
-		case <-r.Context().Done():
-			return nil
-		case <-a.stop:
-			return nil
-		}
+	if err := a.block(r, func() uint64 { return a.index }); err != nil {
+		return err
 	}
 	a.mu.Lock()
 	entries := make([]*api.ServiceEntry, 0) // "[]" if there are none
@@ -317,6 +292,91 @@ func (a *agent) health(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("X-Consul-Lastcontact", "0")
 	w.Header().Set("Content-Type", "application/json")
 	return json.NewEncoder(w).Encode(entries)
+}
+
+// block waits as a blocking query does, until an index is greater than the one that
+// is asked for.
+func (a *agent) block(r *http.Request, current func() uint64) error {
+	query := r.URL.Query()
+	index, _ := strconv.ParseUint(query.Get("index"), 10, 64)
+	wait, err := time.ParseDuration(query.Get("wait"))
+	if err != nil {
+		return refusal{http.StatusBadRequest, "Invalid wait time"}
+	}
+	timeout := time.NewTimer(wait)
+	defer timeout.Stop()
+	for waiting := index > 0; ; {
+		a.mu.Lock()
+		changed, now, down, leader := a.changed, current(), a.down, a.leader
+		a.mu.Unlock()
+		if down {
+			panic(http.ErrAbortHandler)
+		}
+		if !leader {
+			return errors.New("No cluster leader")
+		}
+		// "a blocking query returns when the index is greater than the one asked
+		// for", and the one that is asked for may be from before a restore.
+		if now > index || !waiting {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			waiting = false
+		case <-r.Context().Done():
+			return r.Context().Err()
+		case <-a.stop:
+			return errors.New("the agent stops")
+		}
+	}
+}
+
+// kv answers a read of one key.
+func (a *agent) kv(w http.ResponseWriter, r *http.Request) error {
+	key := r.PathValue("key")
+	index := func() uint64 {
+		if pair := a.keys[key]; pair != nil {
+			return pair.ModifyIndex
+		}
+		return max(a.purged, 1)
+	}
+	if err := a.block(r, index); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	w.Header().Set("X-Consul-Index", strconv.FormatUint(index(), 10))
+	w.Header().Set("Content-Type", "application/json")
+	pair := a.keys[key]
+	if pair == nil {
+		w.WriteHeader(http.StatusNotFound)
+		return nil
+	}
+	return json.NewEncoder(w).Encode([]*api.KVPair{pair})
+}
+
+// putKey writes a key of the store, or deletes it for an empty value.
+func (a *agent) putKey(key, value string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.index++
+	if value == "" {
+		delete(a.keys, key)
+		a.purged = a.index
+	} else {
+		a.keys[key] = &api.KVPair{Key: key, Value: []byte(value), CreateIndex: a.index, ModifyIndex: a.index}
+	}
+	a.changeLocked()
+}
+
+// wipe is a store that has lost all its data.
+func (a *agent) wipe() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	clear(a.keys)
+	a.index, a.purged = 1, 0
+	a.changeLocked()
 }
 
 func (s *service) entry() *api.ServiceEntry {

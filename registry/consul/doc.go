@@ -29,9 +29,14 @@
 // A Consul agent without a leader to ask, or none at all, is an error, and
 // leaves the list as it is.
 //
+// # Central configuration
+//
+// [OpenConfig] follows a service's documents in Consul's key-value store, beside
+// the registry or without it.
+//
 // # Access
 //
 // The client's token needs service:write for the service's own name, and
-// service:read and node:read for those it watches. It travels in a header and
-// is in no error text.
+// service:read and node:read for those it watches; key:read for the two documents.
+// It travels in a header and is in no error text.
 package consul

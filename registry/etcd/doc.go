@@ -20,6 +20,9 @@
 // instance watches it, deletes it when it is withdrawn, and puts it back into
 // an etcd that has lost its data.
 //
+// An [Elector] makes one process out of many the leader, by keys of their own
+// under <namespace>/elections/; it says what is guaranteed and what is not.
+//
 // Every operation has a deadline of three seconds, and fails at once while
 // there is no connection; a connection that comes back is used at once. So
 // nothing here waits longer for an etcd that is down than it must.

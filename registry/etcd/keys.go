@@ -6,6 +6,7 @@ import "strings"
 //
 //	<namespace>/services/<service>/<id>   an instance, under its lease
 //	<namespace>/operator/<service>/<id>   what an operator wants of it, without a lease
+//	<namespace>/elections/<name>/<lease>  a candidate, under its lease; the oldest one leads
 
 // cleanNamespace fills in the default and takes the slashes off the end.
 func cleanNamespace(namespace string) string {
@@ -34,3 +35,6 @@ func operatorPrefix(namespace string) string { return namespace + "/operator/" }
 func overrideKey(namespace, service, id string) string {
 	return operatorPrefix(namespace) + service + "/" + id
 }
+
+// electionPrefix is the prefix of the candidates of one election.
+func electionPrefix(namespace, name string) string { return namespace + "/elections/" + name + "/" }

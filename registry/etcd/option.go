@@ -1,18 +1,23 @@
 package etcd
 
-import "plinth.internal/registry"
+import (
+	"time"
+
+	"plinth.internal/registry"
+)
 
 // DefaultNamespace is the key prefix of all of Plinth's keys.
 const DefaultNamespace = "/plinth"
 
-// Option changes the registry that [Open] returns.
+// Option changes the registry that [Open], or the elector that [NewElector] returns.
 type Option interface {
 	apply(o *options)
 }
 
 type options struct {
-	namespace string
-	registry  []registry.Option
+	namespace   string
+	registry    []registry.Option
+	electionTTL time.Duration
 }
 
 type optionFunc func(*options)

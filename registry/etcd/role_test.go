@@ -100,6 +100,19 @@ func TestDocumentedRolesAreEnough(t *testing.T) {
 		}
 	}
 
+	elector := NewElector(service)
+	defer elector.Close()
+	leader, err := elector.Campaign(t.Context(), testElection, "o-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := leader.Resign(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := elector.Campaign(t.Context(), "billing/reports", "o-1"); !errors.Is(err, rpctypes.ErrPermissionDenied) {
+		t.Errorf("it stands for a job of another service: %v, want permission denied", err)
+	}
+
 	// What it must not.
 	for _, key := range []string{
 		instanceKey(DefaultNamespace, "billing", "b-1"),

@@ -17,6 +17,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"plinth.internal/cmd/scaffold/internal/ui"
+	configetcd "plinth.internal/config/etcd"
 	"plinth.internal/registry/etcd"
 )
 
@@ -55,6 +56,9 @@ func (f *Flags) Add(cmd *cobra.Command) {
 type Registry struct {
 	*etcd.Operator
 
+	// Documents are the central documents of the same namespace.
+	Documents *configetcd.Store
+
 	endpoints []string
 	close     func() error
 }
@@ -91,6 +95,7 @@ func (f *Flags) Open() (*Registry, error) {
 	operator := etcd.NewOperator(client, or(f.namespace, EnvNamespace))
 	return &Registry{
 		Operator:  operator,
+		Documents: configetcd.NewStore(client, or(f.namespace, EnvNamespace)),
 		endpoints: endpoints,
 		close:     func() error { return errors.Join(operator.Close(), client.Close()) },
 	}, nil
@@ -106,7 +111,7 @@ func (r *Registry) Explain(err error) error {
 	switch {
 	case err == nil, errors.Is(err, context.Canceled):
 		return err
-	case errors.Is(err, etcd.ErrUnreachable):
+	case errors.Is(err, etcd.ErrUnreachable), errors.Is(err, configetcd.ErrUnreachable):
 		return &ui.Error{
 			Code: "etcd_unreachable", Message: err.Error(), Err: err,
 			Hint: "look whether etcd runs there: --endpoints, or " + EnvEndpoints + ", says where",

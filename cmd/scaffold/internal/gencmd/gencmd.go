@@ -40,6 +40,9 @@ Default: ` + DefaultPath + ` below the nearest go.mod. The names of changed file
 google/protobuf, google/api and google/rpc can be imported and need not be on disk. Stubs come from the protoc-gen-go-grpc
 that the module's go.mod pins as a tool.
 
+A .proto whose methods have google.api.http annotations gets three files more: its routes (.pb.gw.go), the
+OpenAPI document of them (.swagger.json), and both in the form that the framework's Service takes (_routes.pb.go).
+
 Exit codes: 0 done or up to date, 1 an error (nothing was written), 2 wrong use, 3 with --check: something is out of date.`,
 		Example: `  scaffold gen
   scaffold gen api/orders/v1/orders.proto
@@ -170,6 +173,19 @@ func generate(ctx context.Context, module protogen.Module, names []string) ([]pr
 			return nil, nil, err
 		}
 		files = append(files, stubs...)
+	}
+	if request.HasRoutes() {
+		routes, err := request.Routes(ctx, module.Dir)
+		if errors.Is(err, protogen.ErrGateway) {
+			return nil, nil, &ui.Error{
+				Code: "no_gateway_plugin", Message: err.Error(), Path: filepath.Join(module.Dir, "go.mod"), Err: err,
+				Hint: "if go.mod does not have it: go get " + protogen.GatewayModule + "@" + protogen.GatewayVersion,
+			}
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		files = append(files, routes...)
 	}
 	return files, request.Warnings, nil
 }

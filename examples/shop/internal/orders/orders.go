@@ -41,6 +41,8 @@ func Setup(_ context.Context, s *framework.Service) error {
 	if err := s.Metrics().Register(h.placed); err != nil {
 		return fmt.Errorf("register metric: %w", err)
 	}
+	s.Gateway(ordersv1.OrdersRoutes) // REST, as the proto's annotations say
+	s.OpenAPI(ordersv1.OrdersOpenAPI)
 	ordersv1.RegisterOrdersServer(s, h)
 	s.Handle("GET /orders/{id}", http.HandlerFunc(h.page))
 	return nil

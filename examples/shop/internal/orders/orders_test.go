@@ -73,6 +73,41 @@ func TestShop(t *testing.T) {
 	}
 }
 
+// TestREST calls the shop as a web page does.
+func TestREST(t *testing.T) {
+	env := frameworktest.New(t)
+	env.Start("inventory", inventory.Setup)
+	env.Start("billing", billing.Setup)
+	app := env.Start("orders", orders.Setup)
+	for _, tc := range []struct {
+		verb, path, body string
+		status           int
+		want             string
+	}{
+		{http.MethodPut, "/v1/orders/a", `{"item":"pen","quantity":2}`, 200, `"quantity":"2"`},
+		{http.MethodGet, "/v1/orders/a", "", 200, `"item":"pen"`},
+		{http.MethodGet, "/v1/orders/b", "", 404, `there is no order \"b\"`},
+		{http.MethodPut, "/v1/orders/c", `{"item":"pen","quantity":"many"}`, 400, "quantity"},
+		{http.MethodPut, "/v1/orders/c", `{"item":"pen"`, 400, "read the request"},
+		{http.MethodGet, "/openapi.json", "", 200, `"/v1/orders/{id}"`},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), tc.verb, "http://orders"+tc.path, strings.NewReader(tc.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := app.HTTP().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		text := strings.ReplaceAll(string(body), `": `, `":`) // protojson varies its spaces
+		if err != nil || resp.StatusCode != tc.status || !strings.Contains(text, tc.want) {
+			t.Errorf("%s %s = %d %s, %v; want %d with %s", tc.verb, tc.path, resp.StatusCode, body, err, tc.status, tc.want)
+		}
+	}
+}
+
 // TestWithoutBilling shows what customers get while a service is missing.
 func TestWithoutBilling(t *testing.T) {
 	env := frameworktest.New(t)

@@ -9,6 +9,7 @@
 package ordersv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -288,7 +289,7 @@ var File_examples_shop_api_orders_v1_orders_proto protoreflect.FileDescriptor
 
 const file_examples_shop_api_orders_v1_orders_proto_rawDesc = "" +
 	"\n" +
-	"(examples/shop/api/orders/v1/orders.proto\x12\x0eshop.orders.v1\"]\n" +
+	"(examples/shop/api/orders/v1/orders.proto\x12\x0eshop.orders.v1\x1a\x1cgoogle/api/annotations.proto\"]\n" +
 	"\x05Order\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04item\x18\x02 \x01(\tR\x04item\x12\x1a\n" +
@@ -304,10 +305,10 @@ const file_examples_shop_api_orders_v1_orders_proto_rawDesc = "" +
 	"GetRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\":\n" +
 	"\vGetResponse\x12+\n" +
-	"\x05order\x18\x01 \x01(\v2\x15.shop.orders.v1.OrderR\x05order2\x98\x01\n" +
-	"\x06Orders\x12I\n" +
-	"\x05Place\x12\x1c.shop.orders.v1.PlaceRequest\x1a\x1d.shop.orders.v1.PlaceResponse\"\x03\x90\x02\x02\x12C\n" +
-	"\x03Get\x12\x1a.shop.orders.v1.GetRequest\x1a\x1b.shop.orders.v1.GetResponse\"\x03\x90\x02\x01B6Z4plinth.internal/examples/shop/api/orders/v1;ordersv1b\x06proto3"
+	"\x05order\x18\x01 \x01(\v2\x15.shop.orders.v1.OrderR\x05order2\xc9\x01\n" +
+	"\x06Orders\x12c\n" +
+	"\x05Place\x12\x1c.shop.orders.v1.PlaceRequest\x1a\x1d.shop.orders.v1.PlaceResponse\"\x1d\x82\xd3\xe4\x93\x02\x14:\x01*\x1a\x0f/v1/orders/{id}\x90\x02\x02\x12Z\n" +
+	"\x03Get\x12\x1a.shop.orders.v1.GetRequest\x1a\x1b.shop.orders.v1.GetResponse\"\x1a\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/orders/{id}\x90\x02\x01B6Z4plinth.internal/examples/shop/api/orders/v1;ordersv1b\x06proto3"
 
 var (
 	file_examples_shop_api_orders_v1_orders_proto_rawDescOnce sync.Once

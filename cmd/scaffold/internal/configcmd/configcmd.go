@@ -1,0 +1,189 @@
+// Package configcmd is `scaffold config`: the central documents that services follow,
+// read, compared, changed and put back.
+//
+// A document is what all services read ("default") or what one service reads. Every
+// change is checked before it is written, names the revision that it was made from,
+// and is kept with its author, so that nobody overwrites what he has not seen and
+// everything can be put back.
+package configcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"plinth.internal/cmd/scaffold/internal/access"
+	"plinth.internal/cmd/scaffold/internal/ui"
+	"plinth.internal/config"
+	"plinth.internal/config/etcd"
+	"plinth.internal/framework"
+)
+
+const (
+	exitCodes = "Exit codes: 0 done; 1 not done, and nothing has changed; 2 wrong use."
+	which     = "SERVICE is the service whose document it is; without it, or with " + etcd.Default + ", it is the one that all services read."
+)
+
+// NewCommand returns `scaffold config`.
+func NewCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Read and change the central configuration of running services",
+		Long: `Read and change the central configuration of running services: the documents in etcd that lie above a service's file, environment and
+command line. They set hot keys only, and a change is in use within a second.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return ui.Usage(fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath()), cmd.CommandPath()+" --help")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newGetCommand(), newSetCommand(), newDiffCommand(), newHistoryCommand(), newRollbackCommand())
+	return cmd
+}
+
+// session is one command's access to the documents.
+type session struct {
+	*access.Registry
+
+	printer *ui.Printer
+	in      io.Reader
+}
+
+// head begins an object with --json.
+type head struct {
+	Type string `json:"type"`
+	OK   bool   `json:"ok"`
+}
+
+// document is a document as one of the commands speaks of it.
+type document struct {
+	Document string `json:"document"`
+	Revision int64  `json:"revision"`
+	Version  int64  `json:"version,omitempty"`
+	Time     string `json:"time,omitempty"`
+	Author   string `json:"author,omitempty"`
+	Message  string `json:"message,omitempty"`
+}
+
+func describe(name string, v etcd.Version) document {
+	d := document{Document: name, Revision: v.Revision, Version: v.Number, Author: v.Author, Message: v.Message}
+	if !v.Time.IsZero() {
+		d.Time = v.Time.UTC().Format(time.RFC3339)
+	}
+	return d
+}
+
+// who is what a person reads of a version.
+func (d document) who() string {
+	switch {
+	case d.Revision == 0:
+		return "there is no such document"
+	case d.Time == "":
+		return fmt.Sprintf("revision %d, written past scaffold config", d.Revision)
+	}
+	text := fmt.Sprintf("revision %d, version %d by %s at %s", d.Revision, d.Version, plain(d.Author), d.Time)
+	if d.Message != "" {
+		text += ": " + plain(d.Message)
+	}
+	return text
+}
+
+// command makes a command that talks to etcd.
+func command(cmd *cobra.Command, run func(ctx context.Context, s *session, args []string) error) *cobra.Command {
+	var flags access.Flags
+	flags.Add(cmd)
+	ui.JSONFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		r, err := flags.Open()
+		if err != nil {
+			return err
+		}
+		defer func() { _ = r.Close() }() // nothing depends on it any more
+		return run(cmd.Context(), &session{Registry: r, printer: ui.NewPrinter(cmd), in: cmd.InOrStdin()}, args)
+	}
+	return cmd
+}
+
+// explain adds the next step to what can happen to a document.
+func (s *session) explain(err error) error {
+	if e, ok := errors.AsType[*etcd.ConflictError](err); ok {
+		return &ui.Error{
+			Code: "conflict", Message: e.Error(), Err: err,
+			Hint: fmt.Sprintf("scaffold config get %s, look at what is there, and try again", e.Document),
+		}
+	}
+	if e, ok := errors.AsType[*etcd.NoVersionError](err); ok {
+		return &ui.Error{Code: "no_such_version", Message: e.Error(), Hint: "scaffold config history " + e.Document, Err: err}
+	}
+	return s.Explain(err)
+}
+
+// check holds a text against YAML and the framework's keys. The unknown keys are the
+// service's own.
+func check(name string, data []byte, force bool, p *ui.Printer) error {
+	invalid := func(err error, hint string) error {
+		lines := strings.Split(err.Error(), "\n")
+		for i, line := range lines {
+			lines[i] = "  " + line
+		}
+		return &ui.Error{Code: "invalid_document", Message: "services would not take this document of " + name, Detail: lines, Hint: hint, Err: err}
+	}
+	if _, err := config.ParseDocument("document", data); err != nil {
+		return invalid(err, "mend it; a document is a YAML mapping of keys")
+	}
+	_, err := framework.CheckDocument("document", data)
+	switch {
+	case err == nil:
+		return nil
+	case force:
+		p.Notef("warning: written all the same, with --force: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
+		return nil
+	}
+	return invalid(err, "mend it; --force where the services are of a newer framework than this command")
+}
+
+// author is who makes a change, as user@host.
+func author(flag string) string {
+	if flag != "" {
+		return flag
+	}
+	name := os.Getenv("USER")
+	if u, err := user.Current(); name == "" && err == nil {
+		name = u.Username
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "?"
+	}
+	if name == "" {
+		name = "?"
+	}
+	return name + "@" + host
+}
+
+// plain takes what a terminal would obey out of a text of others.
+func plain(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return ' '
+		}
+		return r
+	}, text)
+}
+
+// split takes the service off the front of the arguments, if it is there.
+func split(args []string, rest int) (service string, others []string) {
+	if len(args) > rest {
+		return args[0], args[1:]
+	}
+	return etcd.Default, args
+}
