@@ -319,8 +319,8 @@ func (a *App) Run(ctx context.Context) error {
 		for _, e := range a.timeline.ended() {
 			a.emit(e)
 		}
-		close(a.ready)
 		a.emit(Ready{Took: time.Since(begun)})
+		close(a.ready) // what waits for it tells of itself after that
 		a.jobs.start(jobs, stop)
 		<-run.Done()
 		if cause := context.Cause(run); ctx.Err() == nil {
