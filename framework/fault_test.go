@@ -80,7 +80,7 @@ func TestFaults(t *testing.T) {
   say: {method: test.v1.Echo/Say, code: DATA_LOSS},
   web: {method: GET /echo, code: NOT_FOUND, percent: 100}}}}
 `)
-	within(t, inTime, "the rules", func() bool {
+	within(t, inTheEnd, "the rules", func() bool {
 		_, err := say(t.Context(), app.Conn(), "x")
 		return status.Code(err) == codes.DataLoss && fault.Domain.Is(err, fault.Reason)
 	})
@@ -102,7 +102,7 @@ func TestFaults(t *testing.T) {
 
 	f.write("server: {fault: {allow: true, headers: true, rules: {}}}\n")
 	ask := metadata.AppendToOutgoingContext(t.Context(), fault.Header, "code=ABORTED")
-	within(t, inTime, "the header", func() bool {
+	within(t, inTheEnd, "the header", func() bool {
 		_, err := say(ask, app.Conn(), "x")
 		return status.Code(err) == codes.Aborted
 	})
@@ -115,7 +115,7 @@ func TestFaults(t *testing.T) {
 
 	// A hang is over when its rule is.
 	f.write("server: {fault: {allow: true, rules: {stop: {hang: true}}}}\n")
-	within(t, inTime, "the hang", func() bool { _, check, _ := faultCheck(app); return strings.Contains(check.Error, "rules stop") })
+	within(t, inTheEnd, "the hang", func() bool { _, check, _ := faultCheck(app); return strings.Contains(check.Error, "rules stop") })
 	done := make(chan error, 1)
 	go func() {
 		_, err := say(t.Context(), app.Conn(), "x")
@@ -134,7 +134,7 @@ func TestFaults(t *testing.T) {
 		defer mu.Unlock()
 		return len(changes)
 	}
-	within(t, inTime, "the last change in the log", func() bool { return told() >= 5 })
+	within(t, inTheEnd, "the last change in the log", func() bool { return told() >= 5 })
 	mu.Lock()
 	defer mu.Unlock()
 	if len(changes) != 5 || !slices.Equal(changes[1].Rules, []string{"say", "web"}) || !changes[2].Headers || len(changes[4].Rules) != 0 {
@@ -210,7 +210,7 @@ func TestFaultsNeedARestart(t *testing.T) {
 		t.Error("there is a check of faults where they are off")
 	}
 	f.write("server: {fault: {allow: true, rules: {x: {code: INTERNAL}}}}\n")
-	within(t, inTime, "the document", func() bool {
+	within(t, inTheEnd, "the document", func() bool {
 		_, body := ask(t, app, http.MethodGet, "/debug/config", "")
 		var doc framework.ConfigDocument
 		return json.Unmarshal([]byte(body), &doc) == nil && doc.Reload.Outcome != ""

@@ -59,7 +59,7 @@ func TestLimit(t *testing.T) {
 	}
 
 	f.write("server: {limit: {max: 1}}\n")
-	within(t, inTime, "the limit", func() bool { return debugLimit(t, app).Limit == 1 })
+	within(t, inTheEnd, "the limit", func() bool { return debugLimit(t, app).Limit == 1 })
 	var wg sync.WaitGroup
 	wg.Go(func() { _, _ = say(t.Context(), conn, "hold") })
 	<-entered
@@ -99,7 +99,7 @@ func TestLimit(t *testing.T) {
 	}
 
 	f.write("server: {limit: {rate: {say: {method: test.v1.Echo/Say, rps: 0.01, burst: 2}}}}\n")
-	within(t, inTime, "the rate", func() bool { return debugLimit(t, app).Limit > 1 })
+	within(t, inTheEnd, "the rate", func() bool { return debugLimit(t, app).Limit > 1 })
 	for i, want := range []codes.Code{codes.OK, codes.OK, codes.ResourceExhausted} {
 		var trailer metadata.MD
 		if _, err := say(t.Context(), conn, "x", grpc.Trailer(&trailer)); status.Code(err) != want {
@@ -110,12 +110,12 @@ func TestLimit(t *testing.T) {
 		}
 	}
 	f.write("server: {limit: {enabled: false}}\n")
-	within(t, inTime, "no limit", func() bool { return !debugLimit(t, app).Learns })
+	within(t, inTheEnd, "no limit", func() bool { return !debugLimit(t, app).Learns })
 	if _, err := say(t.Context(), conn, "x"); err != nil {
 		t.Error(err)
 	}
 	f.write("server: {limit: {max: -1, rate: {a: {rps: 0}, b: {rps: 1, method: /x}}}}\n")
-	within(t, inTime, "the bad document", func() bool { _, check := configCheck(app); return check.Status == framework.HealthDown })
+	within(t, inTheEnd, "the bad document", func() bool { _, check := configCheck(app); return check.Status == framework.HealthDown })
 	_, check := configCheck(app)
 	for _, want := range []string{"server.limit.max", "server.limit.rate.a.rps", "server.limit.rate.b.method"} {
 		if !strings.Contains(check.Error, want) {

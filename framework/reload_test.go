@@ -44,6 +44,10 @@ func (f *file) write(content string) {
 // inTime is how long a change may take to be in use.
 const inTime = time.Second
 
+// inTheEnd is for tests of what a change does: when it does it is held by those of
+// the reload.
+const inTheEnd = 10 * time.Second
+
 // within waits for a condition, and tells how long it took.
 func within(t *testing.T, limit time.Duration, what string, ok func() bool) time.Duration {
 	t.Helper()
