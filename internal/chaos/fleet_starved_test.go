@@ -14,7 +14,7 @@ import (
 // strictEnv, set to "strict", has everything judged whatever else the machine
 // does. Without it a fleet that shares the machine with other tests, as it does
 // in "go test ./...", is not judged by small times.
-const strictEnv = "PLINTH_CHAOS"
+const strictEnv = "CHAOS_JUDGE"
 
 const (
 	// A sample of the processors is one of need where less than needIdle of their
