@@ -46,7 +46,12 @@ func (w *fleetWorld) judgeSlow(what string, slow []*instance, before history, be
 	w.t.Helper()
 	settled := w.ledger.made(begun.Add(2*time.Second), end)
 	w.check(len(settled.lost()) <= w.mayLose(0), what+"no call lost", "%d of %d", len(settled.lost()), len(settled))
-	w.timed(settled.p(0.99) < 2*before.p(0.99), what+"p99 below twice the baseline after 2 s", "%v, baseline %v", settled.p(0.99), before.p(0.99))
+	// What is slow is nearly a hundredth of the calls: of a few thousand it may be
+	// more by chance.
+	twice := 2 * before.p(0.99)
+	slower := settled.where(func(l *line) bool { return !l.Canceled && time.Duration(l.Took)*time.Microsecond >= twice })
+	w.timed(len(slower) <= int(float64(len(settled))*(0.01+scatter(0.01, len(settled)))), what+"p99 below twice the baseline after 2 s",
+		"%v, baseline %v", settled.p(0.99), before.p(0.99))
 	fair := 1 / float64(len(w.workers))
 	least, most := 1.0, 0.0
 	for _, i := range slow {

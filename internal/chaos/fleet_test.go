@@ -131,9 +131,9 @@ func TestFleet(t *testing.T) {
 		scenarios []scenario
 	}{
 		{"precise", 1, 1, precise},
-		{"others", 4, shortParallel, others},
+		{"others", 4, 4, others},
 		{"crowds", 1, 1, crowds},
-		{"reach", 1, shortParallel, reach},
+		{"reach", 1, 3, reach},
 		{"deadlines", 1, 1, deadlines},
 		{"overloads", 1, 1, overloads},
 		{"entries", 2, 2, entries},
