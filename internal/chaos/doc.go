@@ -12,6 +12,10 @@
 // -clock, and with -full, processes whose wall clock can be stepped take part; they are
 // another build of the test binary, with another package time.
 //
+// In its short form a fleet that shares the machine with other programs is not judged
+// by small times, and says so. With CHAOS_JUDGE=strict in the environment it always is,
+// as it is with -full.
+//
 // Everything is real: etcd is etcd's own main function in a process of its own
 // (the test binary, started again), services are processes of framework.Run,
 // the clients of a fleet are several processes, signals are signals, and a
