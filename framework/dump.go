@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"plinth.internal/internal/atomicfile"
 )
 
 const (
@@ -33,11 +35,10 @@ const (
 	staleAfter = time.Hour
 )
 
-// What the names of the files end in, and begin with while they are written.
+// What the names of the files end in.
 const (
-	stacksSuffix  = "-goroutines.txt"
-	traceSuffix   = "-trace.out"
-	partialPrefix = ".partial-"
+	stacksSuffix = "-goroutines.txt"
+	traceSuffix  = "-trace.out"
 )
 
 // labelGoroutine is the profiler's label with the name of a supervised goroutine,
@@ -159,31 +160,18 @@ func (b *blackBox) write(e *evidence) (stacks, trace string, err error) {
 		return "", "", err
 	}
 	stem := e.at.UTC().Format("20060102T150405.000Z") + "-" + b.instance
-	if stacks, err = writeWhole(b.dir, stem+stacksSuffix, e.stacks); err != nil {
+	stacks = filepath.Join(b.dir, stem+stacksSuffix)
+	if err := atomicfile.Write(stacks, e.stacks); err != nil {
 		return "", "", err
 	}
-	if len(e.trace) > 0 {
-		trace, err = writeWhole(b.dir, stem+traceSuffix, e.trace)
+	if len(e.trace) == 0 {
+		return stacks, "", nil
 	}
-	return stacks, trace, err
-}
-
-// writeWhole writes a file that has its name only once it is complete.
-func writeWhole(dir, name string, data []byte) (path string, err error) {
-	f, err := os.CreateTemp(dir, partialPrefix+"*")
-	if err != nil {
-		return "", err
+	trace = filepath.Join(b.dir, stem+traceSuffix)
+	if err := atomicfile.Write(trace, e.trace); err != nil {
+		return stacks, "", err
 	}
-	path = filepath.Join(dir, name)
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name()) // the first error is the one that counts
-		return "", err
-	}
-	return path, nil
+	return stacks, trace, nil
 }
 
 // makeRoom deletes the oldest dumps of a directory until at most so many files
@@ -197,7 +185,7 @@ func makeRoom(dir string, left int, now time.Time) error {
 	for _, entry := range entries {
 		name := entry.Name()
 		switch {
-		case strings.HasPrefix(name, partialPrefix):
+		case strings.HasPrefix(name, atomicfile.Partial):
 			if info, err := entry.Info(); err == nil && now.Sub(info.ModTime()) > staleAfter {
 				_ = os.Remove(filepath.Join(dir, name)) // the next one tries again
 			}

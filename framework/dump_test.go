@@ -108,7 +108,7 @@ func TestDumps(t *testing.T) {
 func TestDumpsAreBounded(t *testing.T) {
 	occupy(t)
 	dir := t.TempDir()
-	for i, name := range []string{"note.txt", ".partial-old", ".partial-new"} {
+	for i, name := range []string{"note.txt", ".new-old", ".new-new"} {
 		path := filepath.Join(dir, name)
 		at := time.Date(1999, 12, 31, 0, 0, 0, 0, time.UTC)
 		if i == 2 {
@@ -146,7 +146,7 @@ func TestDumpsAreBounded(t *testing.T) {
 			others = append(others, e.Name())
 		}
 	}
-	if len(dumps) < 8 || len(dumps) > 10 || !slices.Equal(others, []string{".partial-new", "note.txt"}) {
+	if len(dumps) < 8 || len(dumps) > 10 || !slices.Equal(others, []string{".new-new", "note.txt"}) {
 		t.Errorf("%d dumps and %q are left; want at most 10, and what is not ours", len(dumps), others)
 	}
 }

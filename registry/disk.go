@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"plinth.internal/internal/atomicfile"
 )
 
 const (
@@ -146,7 +148,7 @@ func (s stored) absent() (absent []absence) {
 // save writes the list of a service in place of the one before. Whoever reads
 // meanwhile finds one of the two. The data may be lost, but not mixed up, when
 // the machine loses its power: then the file is found to be corrupt.
-func (d *disk) save(snapshot Snapshot) (err error) {
+func (d *disk) save(snapshot Snapshot) error {
 	data, err := json.Marshal(stored{
 		Kind:        d.kind,
 		Scope:       d.scope,
@@ -163,18 +165,7 @@ func (d *disk) save(snapshot Snapshot) (err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	temp, err := os.CreateTemp(filepath.Dir(path), ".new-*") // readable by its owner only
-	if err != nil {
-		return err
-	}
-	_, err = temp.Write(data)
-	if err = errors.Join(err, temp.Close()); err == nil {
-		err = os.Rename(temp.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(temp.Name()))
-	}
-	return nil
+	return atomicfile.Write(path, data)
 }
 
 // keep writes the list to disk each time it has changed, and sometimes when it

@@ -88,7 +88,9 @@ func (e *Endpoint) expected(at int64, mean float64) float64 {
 	if last == 0 {
 		return mean
 	}
-	return mean + (min(e.latency.load(), latencyMax*mean+grain)-mean)*decay(at-last, latencyTau)
+	beyond := min(e.latency.load(), latencyMax*mean+grain) - mean
+	fading := latencyTau + time.Duration(max(beyond, 0)/mean*float64(latencySlow))
+	return mean + beyond*decay(at-last, fading)
 }
 
 // failureShare is the share of calls that fail here beyond what is the case

@@ -58,7 +58,7 @@ func TestCost(t *testing.T) {
 				call(v.b, v.at(0), 10*ms, Succeeded)
 			}
 			v.a.setLatency(v.a.fleet.at(v.at(0)), 0, float64(60*ms), 1)
-		}, latencyTau, 0, 10*ms + 18461*time.Microsecond, 0},
+		}, latencyTau + 5*latencySlow, 0, 10*ms + 18461*time.Microsecond, 0}, // it is 5 means slower
 		{"nobody is taken for more than ten times as slow as the mean", func(v env) {
 			for range 200 {
 				call(v.b, v.at(0), 10*ms, Succeeded)

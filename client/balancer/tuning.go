@@ -16,6 +16,10 @@ const (
 	loadTau = 2 * time.Second
 	// latencyTau is the same for a latency, which a server keeps for longer.
 	latencyTau = 6 * time.Second
+	// latencySlow is added to latencyTau for each time the fleet's mean that an
+	// endpoint is slower: the more a trial of a slow one costs, the rarer it is.
+	// At latencyMax the next one comes after some 30 s instead of 20.
+	latencySlow = 300 * time.Millisecond
 	// latencyMax times the fleet's mean is as slow as a server is taken for. One
 	// that was stopped and goes on would otherwise wait too long for a call that
 	// finds out.
