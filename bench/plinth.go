@@ -16,6 +16,7 @@ import (
 	"plinth.internal/metrics"
 	"plinth.internal/middleware"
 	"plinth.internal/middleware/deadline"
+	"plinth.internal/middleware/limit"
 	"plinth.internal/middleware/load"
 	"plinth.internal/middleware/logging"
 	"plinth.internal/middleware/metering"
@@ -98,6 +99,7 @@ func features() []feature {
 		{"deadline", "no deadline, on either side"},
 		{"recovery", "the server dies of a panic"},
 		{"load", "no load report, no bounce"},
+		{"limit", "no limit of the calls in flight"},
 		{"breaker", "no breaker"},
 		{"retry", "one attempt"},
 		{"ejection", "nobody is ejected"},
@@ -156,6 +158,7 @@ func (p partial) serve(ctx context.Context) (string, error) {
 	add("metrics", metering.Server(m.Server, service))
 	add("recovery", recovery.New(nil))
 	add("deadline", deadline.Server())
+	add("limit", limit.New().Middleware())
 	var opts []grpc.ServerOption
 	if !p.has("workers") {
 		opts = append(opts, grpc.NumStreamWorkers(0))
@@ -210,7 +213,7 @@ func (p partial) dial(_ context.Context, addrs []string) (grpc.ClientConnInterfa
 		set.Balancer = "random"
 	}
 	set.Ejection.Off = !p.has("ejection")
-	c, err := client.New(reg, client.WithMiddleware(outer...), client.WithUserAgent(agent),
+	c, err := client.New(reg, client.WithMiddleware(outer...), client.WithUserAgent(agent), client.WithCaller("caller"),
 		client.WithSettings(func(string, string) client.Settings { return set }))
 	if err != nil {
 		return nil, err
