@@ -40,7 +40,7 @@ func (c *Call) PeerCertificate() *x509.Certificate {
 }
 
 func (c *grpcServerCall) certificate() *x509.Certificate {
-	p, ok := peer.FromContext(c.incoming)
+	p, ok := peer.FromContext(c.incoming.Context)
 	if !ok {
 		return nil
 	}

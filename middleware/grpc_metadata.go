@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"slices"
@@ -42,6 +43,48 @@ func (r *replyMD) free() {
 	clear(r.values)
 	r.values = r.values[:0]
 	replyPool.Put(r)
+}
+
+// incoming is a call's context as grpc made it, and the metadata in it, which is
+// grpc's own and must not be changed. grpc's functions copy what they return, a
+// call asks several times, and most of what it asks for is not there.
+type incoming struct {
+	context.Context
+
+	md metadata.MD
+}
+
+func (i *incoming) init(ctx context.Context) {
+	i.Context = ctx
+	if metadata.ValueFromIncomingContext((*lookup)(i), ""); i.md == nil {
+		i.md, _ = metadata.FromIncomingContext(ctx)
+	}
+}
+
+// lookup notes the metadata that grpc looks up in it.
+type lookup incoming
+
+func (l *lookup) Value(key any) any {
+	l.md, _ = l.Context.Value(key).(metadata.MD)
+	return nil
+}
+
+// firstValue finds a key without regard to case: its users may have put anything
+// into metadata that did not come over a network.
+func firstValue(md metadata.MD, key string) string {
+	v, ok := md[key]
+	if !ok {
+		for k, values := range md {
+			if len(k) == len(key) && strings.EqualFold(k, key) {
+				v = values
+				break
+			}
+		}
+	}
+	if len(v) == 0 {
+		return ""
+	}
+	return v[0]
 }
 
 // addrString is addr.String with one allocation instead of four for TCP; "" for

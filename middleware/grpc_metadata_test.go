@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"context"
 	"maps"
 	"net"
 	"slices"
@@ -27,6 +28,35 @@ func TestReplyMD(t *testing.T) {
 		if len(got.MD) != 0 || len(got.values) != 0 {
 			t.Errorf("%v leave %v and %v behind", replies, got.MD, got.values)
 		}
+	}
+}
+
+// TestIncoming holds that the metadata is found where it is, as grpc finds it, and
+// is not copied.
+func TestIncoming(t *testing.T) {
+	md := metadata.MD{"user-agent": {"plinth", "other"}, "Odd-Case": {"x"}, "none": {}}
+	type otherKey struct{}
+	ctx := context.WithValue(metadata.NewIncomingContext(t.Context(), md), otherKey{}, 1)
+	var c grpcServerCall
+	c.incoming.init(ctx)
+	for _, key := range []string{"user-agent", "User-Agent", "odd-case", "Odd-Case", "none", "absent", ""} {
+		want := ""
+		if v := metadata.ValueFromIncomingContext(ctx, key); len(v) > 0 {
+			want = v[0]
+		}
+		if got := c.header(key); got != want {
+			t.Errorf("%q is %q, want %q", key, got, want)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() {
+		c.incoming.init(ctx)
+		_, _ = c.header("user-agent"), c.header("absent")
+	}); n > 0 {
+		t.Errorf("two look-ups take %v allocations, want none", n)
+	}
+	c.incoming.init(t.Context())
+	if got := c.header("user-agent"); got != "" {
+		t.Errorf("without metadata it is %q", got)
 	}
 }
 

@@ -48,7 +48,7 @@ func StreamServer(chain ...Middleware) grpc.StreamServerInterceptor {
 type grpcServerCall struct {
 	Call
 
-	incoming context.Context // as grpc made it: carries metadata, peer and the transport stream
+	incoming incoming // carries metadata, peer and the transport stream
 	replies  pairs
 	space    [2]string // of the first reply
 	trailers pairs
@@ -62,21 +62,18 @@ func (c *grpcServerCall) init(ctx context.Context, kind Kind, fullMethod string,
 	c.replies = c.space[:0]
 	c.Start = time.Now()
 	c.transport = t
-	c.incoming = ctx
+	c.incoming.init(ctx)
 }
 
 func (c *grpcServerCall) peer() string {
-	if p, ok := peer.FromContext(c.incoming); ok {
+	if p, ok := peer.FromContext(c.incoming.Context); ok {
 		return addrString(p.Addr)
 	}
 	return ""
 }
 
 func (c *grpcServerCall) header(key string) string {
-	if v := metadata.ValueFromIncomingContext(c.incoming, key); len(v) > 0 {
-		return v[0]
-	}
-	return ""
+	return firstValue(c.incoming.md, key)
 }
 
 func (c *grpcServerCall) setHeader(string, string)   {}
@@ -96,7 +93,7 @@ func (c *grpcServerCall) finish(err error) {
 	c.flush(err == nil)
 	if len(c.trailers) > 0 {
 		md := newReplyMD(c.trailers)
-		_ = grpc.SetTrailer(c.incoming, md.MD) // errs only where the stream is gone, and its reader
+		_ = grpc.SetTrailer(c.incoming.Context, md.MD) // errs only where the stream is gone, and its reader
 		md.free()
 	}
 }
@@ -111,8 +108,8 @@ func (c *grpcServerCall) flush(ok bool) {
 	}
 	md := newReplyMD(c.replies)
 	c.replies = nil
-	if !ok || grpc.SetHeader(c.incoming, md.MD) != nil {
-		_ = grpc.SetTrailer(c.incoming, md.MD)
+	if !ok || grpc.SetHeader(c.incoming.Context, md.MD) != nil {
+		_ = grpc.SetTrailer(c.incoming.Context, md.MD)
 	}
 	md.free()
 }
