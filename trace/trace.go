@@ -58,7 +58,7 @@ func Ensure(ctx context.Context) context.Context {
 	if oteltrace.SpanContextFromContext(ctx).HasTraceID() {
 		return ctx
 	}
-	return oteltrace.ContextWithSpanContext(ctx, oteltrace.NewSpanContext(oteltrace.SpanContextConfig{
+	return withSpanContext(ctx, oteltrace.NewSpanContext(oteltrace.SpanContextConfig{
 		TraceID: newTraceID(), SpanID: newSpanID(),
 	}))
 }

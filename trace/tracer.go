@@ -149,7 +149,7 @@ func (t *Tracer) Begin(ctx context.Context, parent oteltrace.SpanContext, kind o
 	if sampled {
 		cfg.TraceFlags = oteltrace.FlagsSampled
 	}
-	return oteltrace.ContextWithSpanContext(ctx, oteltrace.NewSpanContext(cfg)), nil
+	return withSpanContext(ctx, oteltrace.NewSpanContext(cfg)), nil
 }
 
 // samples decides on the low bits of the trace ID, so that all services with

@@ -428,6 +428,6 @@ func TestUnsampledAllocations(t *testing.T) {
 }
 
 const (
-	unsampledServer = 2
-	unsampledClient = 3
+	unsampledServer = 1
+	unsampledClient = 2
 )
