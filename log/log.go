@@ -138,6 +138,17 @@ func (l *Log) Into(ctx context.Context) context.Context {
 	return context.WithValue(ctx, contextKey{}, l)
 }
 
+// Values makes contexts that carry a value, as [context.WithValue] does: a
+// middleware.Call, which has room for some.
+type Values interface {
+	WithValue(ctx context.Context, key, value any) context.Context
+}
+
+// IntoCall is [Log.Into] for the context of a call.
+func (l *Log) IntoCall(ctx context.Context, call Values) context.Context {
+	return call.WithValue(ctx, contextKey{}, l)
+}
+
 // From is the logger that a context carries, with the IDs of the context's
 // trace. In a handler that a Plinth server called it is the service's logger;
 // in a context that carries none it is a logger that discards.

@@ -52,7 +52,8 @@ type grpcServerCall struct {
 	replies  pairs
 	space    [2]string // of the first reply
 	trailers pairs
-	leaving  []func() // what BeforeReply was given
+	leaving  []func()        // what BeforeReply was given
+	values   [2]valueContext // what WithValue has room for
 }
 
 func (c *grpcServerCall) init(ctx context.Context, kind Kind, fullMethod string, t transport) {
@@ -62,6 +63,7 @@ func (c *grpcServerCall) init(ctx context.Context, kind Kind, fullMethod string,
 	c.replies = c.space[:0]
 	c.Start = time.Now()
 	c.transport = t
+	c.room = &c.values
 	c.incoming.init(ctx)
 }
 

@@ -50,8 +50,8 @@ func Client(timeout func(*middleware.Call) time.Duration) middleware.Middleware 
 			now := time.Now()
 			current, bounded := ctx.Deadline()
 			limit := current
-			if caller, ok := ctx.Value(inboundKey{}).(*inbound); ok {
-				if d := caller.deadline.Add(-hop(caller.deadline.Sub(now))); !bounded || d.Before(limit) {
+			if due, ok := inbound(ctx); ok {
+				if d := due.Add(-hop(due.Sub(now))); !bounded || d.Before(limit) {
 					limit, bounded = d, true
 				}
 			}
@@ -144,7 +144,6 @@ func Server(opts ...Option) middleware.Middleware {
 						"start %s/%s: %s are left of the caller's deadline, less than the %s that work is started for",
 						call.Service, call.Method, max(0, remaining), MinRemaining)
 				}
-				ctx = &inbound{Context: ctx, deadline: limit}
 			} else if s.fallback > 0 && !call.Kind.Stream() {
 				limit = now.Add(s.fallback)
 			}
@@ -152,6 +151,9 @@ func Server(opts ...Option) middleware.Middleware {
 				var cancel context.CancelFunc
 				ctx, cancel = context.WithDeadline(ctx, limit)
 				defer cancel()
+			}
+			if bounded {
+				ctx = call.WithValue(ctx, inboundKey{}, ctx)
 			}
 			return next(ctx, call)
 		}
@@ -178,19 +180,14 @@ func received(now, limit time.Time, bounded bool, call *middleware.Call) (time.T
 	return limit, bounded, nil
 }
 
+// inboundKey is for the context which has the deadline that the caller of this
+// process has set. As it is there already, noting it costs nothing.
 type inboundKey struct{}
 
-// inbound is a context that remembers the deadline which the caller of this
-// process has set. It is a context itself to save an allocation.
-type inbound struct {
-	context.Context
-
-	deadline time.Time
-}
-
-func (c *inbound) Value(key any) any {
-	if key == (inboundKey{}) {
-		return c
+// inbound is the deadline that the caller of this process has set.
+func inbound(ctx context.Context) (time.Time, bool) {
+	if caller, ok := ctx.Value(inboundKey{}).(context.Context); ok {
+		return caller.Deadline()
 	}
-	return c.Context.Value(key)
+	return time.Time{}, false
 }

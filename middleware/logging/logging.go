@@ -27,7 +27,7 @@ import (
 func Server(l *log.Log) middleware.Middleware {
 	return func(next middleware.Handler) middleware.Handler {
 		return func(ctx context.Context, call *middleware.Call) error {
-			err := next(l.Into(ctx), call)
+			err := next(l.IntoCall(ctx, call), call)
 			code := middleware.Code(err)
 			write(ctx, l, serverLevel(call, code, err), "call received", call, code, err)
 			return err

@@ -1,0 +1,34 @@
+package middleware
+
+import "context"
+
+// WithValue is [context.WithValue] for the contexts of this call. Unary calls and
+// streams of a gRPC server have room for two values, which saves the allocations of
+// the middlewares that give one to every call. Contexts with a value keep the call in
+// memory for as long as they are used, which may be longer than it lasts.
+func (c *Call) WithValue(ctx context.Context, key, value any) context.Context {
+	if c.room != nil {
+		for i := range c.room {
+			if v := &c.room[i]; v.Context == nil {
+				*v = valueContext{ctx, key, value}
+				return v
+			}
+		}
+	}
+	return context.WithValue(ctx, key, value)
+}
+
+// valueContext is a context with a value. It is part of a call, and so is written
+// once: a call is never used again for another one.
+type valueContext struct {
+	context.Context
+
+	key, value any
+}
+
+func (c *valueContext) Value(key any) any {
+	if key == c.key {
+		return c.value
+	}
+	return c.Context.Value(key)
+}
