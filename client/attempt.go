@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 
 	"plinth.internal/client/balancer"
 	"plinth.internal/client/outlier"
@@ -24,27 +25,27 @@ type attempt struct {
 	route   routed               // the zero value for a service without rules
 	named   string               // the policy's name, for those of a rule's instances
 	key     string               // for a consistent hash
-	stream  bool                 // lasts as long as its user likes
 	tried   []*balancer.Endpoint // failed before in this call
 	pinger  pinger               // nil over gRPC
-	asked   bool                 // somebody was asked for his load before the pick
 
 	// Between begin and end, which never overlap.
-	begun  time.Time
-	use    balancer.Call
-	ticket outlier.Ticket
-	first  time.Time // when the head of an HTTP response came, zero = it has not
-	told   bool      // report is set
-	report load.Report
+	begun   time.Time
+	use     balancer.Call
+	ticket  outlier.Ticket
+	first   time.Time // when the head of an HTTP response came, zero = it has not
+	report  load.Report
+	trailer metadata.MD // of a gRPC response
 
 	// Written by the pick and by the end of the transport's attempt, which for
 	// a stream run in goroutines of grpc.
-	node    atomic.Pointer[node] // picked last, nil = nobody was picked
-	sent    atomic.Bool          // something may have reached it
-	bounced atomic.Bool          // the instance handed it back, being too busy
+	node    atomic.Pointer[node]   // picked last, nil = nobody was picked
+	remote  atomic.Pointer[string] // where a balancer that is not ours has sent it; see placement
+	sent    atomic.Bool            // something may have reached it
+	bounced atomic.Bool            // the instance handed it back, being too busy
 
-	// remote is where a balancer that is not ours has sent it; see placement.
-	remote atomic.Pointer[string]
+	stream bool // lasts as long as its user likes
+	asked  bool // somebody was asked for his load before the pick
+	told   bool // report is set
 }
 
 type attemptKey struct{}
@@ -60,6 +61,18 @@ func (a *attempt) Value(key any) any {
 func attemptOf(ctx context.Context) *attempt {
 	a, _ := ctx.Value(attemptKey{}).(*attempt)
 	return a
+}
+
+// reported is what the picker knows of an attempt over gRPC that has ended.
+func reported(ctx context.Context) (addr string, trailer metadata.MD) {
+	a := attemptOf(ctx)
+	if a == nil {
+		return "", nil
+	}
+	if n := a.node.Load(); n != nil {
+		addr = n.addr
+	}
+	return addr, a.trailer
 }
 
 // request is what a policy is asked.

@@ -217,8 +217,11 @@ func TestRetryTalksToServers(t *testing.T) {
 			if previous.Load() != tt.attempts-1 || seen.Attempts != int(tt.attempts) {
 				t.Errorf("the last server was told of %d attempts before, the middleware of %d attempts", previous.Load(), seen.Attempts)
 			}
-			if seen.Instance != "a" && seen.Instance != "b" {
-				t.Errorf("the middleware was told of instance %q", seen.Instance)
+			if addr := map[string]string{"a": a.addr, "b": b.addr}[seen.Instance]; addr == "" || seen.Peer() != addr {
+				t.Errorf("the middleware was told of instance %q at %s", seen.Instance, seen.Peer())
+			}
+			if len(tt.trailers) > 0 && seen.Reply(tt.trailers[0]) != tt.trailers[1] {
+				t.Errorf("the middleware finds %q in the trailers %v", seen.Reply(tt.trailers[0]), tt.trailers)
 			}
 		})
 	}

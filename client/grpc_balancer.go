@@ -325,7 +325,7 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	a.begin(now, n)
 	done := result.Done
 	result.Done = func(info balancer.DoneInfo) {
-		p.done(a, n, info)
+		a.done(n, info)
 		if done != nil {
 			done(info)
 		}
@@ -345,7 +345,8 @@ func (p *picker) index(now time.Time, a *attempt, by policy.Policy) (int, error)
 }
 
 // done takes in how an attempt has ended.
-func (p *picker) done(a *attempt, n *node, info balancer.DoneInfo) {
+func (a *attempt) done(n *node, info balancer.DoneInfo) {
+	a.trailer = info.Trailer
 	if values := info.Trailer[load.HeaderReport]; len(values) > 0 {
 		a.report, a.told = load.Parse(values[0])
 	}

@@ -32,6 +32,7 @@ func (s *service) dialOptions() []grpc.DialOption {
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithContextDialer(s.dial),
+		grpc.WithUnaryInterceptor(middleware.ReportedUnaryClient(s.name, reported, s.chain(nil)...)),
 	)
 }
 
@@ -54,7 +55,6 @@ func (s *service) transportOptions() []grpc.DialOption {
 		grpc.WithInitialWindowSize(StreamWindow),
 		grpc.WithInitialConnWindowSize(ConnectionWindow),
 		grpc.WithIdleTimeout(0), // off: an idle connection is a warm one
-		grpc.WithUnaryInterceptor(middleware.UnaryClient(s.name, s.chain(nil)...)),
 		grpc.WithStreamInterceptor(middleware.StreamClient(s.name, s.chain(nil)...)),
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/stats"
+
+	"plinth.internal/middleware"
 )
 
 // targetConfig is for targets whose resolver does not say how to balance: the
@@ -34,6 +36,7 @@ func (s *service) destination() (target string, opts []grpc.DialOption, err erro
 		grpc.WithDefaultServiceConfig(targetConfig),
 		grpc.WithContextDialer(s.dialTarget),
 		grpc.WithStatsHandler(placement{}),
+		grpc.WithUnaryInterceptor(middleware.UnaryClient(s.name, s.chain(nil)...)),
 	), nil
 }
 

@@ -153,8 +153,10 @@ func TestForkOfFork(t *testing.T) {
 	}
 	cc := pair{client: []middleware.Middleware{nested}}.start(t)
 	var header metadata.MD
-	if got, err := say(t.Context(), cc, "hello", grpc.Header(&header)); err != nil || got != "hello" || !has(header, "content-type", "application/grpc") {
-		t.Errorf("Say = %q, %v, header %v", got, err, header)
+	var from peer.Peer
+	got, err := say(t.Context(), cc, "hello", grpc.Header(&header), grpc.Peer(&from))
+	if err != nil || got != "hello" || !has(header, "content-type", "application/grpc") || from.Addr == nil {
+		t.Errorf("Say = %q, %v, header %v, peer %v", got, err, header, from.Addr)
 	}
 	url, c := client(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }, nested)
 	if code, _, _, err := get(t, c, url); err != nil || code != http.StatusTeapot {

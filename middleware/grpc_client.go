@@ -19,19 +19,6 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// UnaryClient binds a chain to the unary calls that a client makes to the
-// service named target. A middleware may call next several times; each time is
-// an attempt with the same request.
-func UnaryClient(target string, chain ...Middleware) grpc.UnaryClientInterceptor {
-	handler := Chain(chain...)(end)
-	methods := new(methodTable)
-	return func(ctx context.Context, fullMethod string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-		c := &unaryClientCall{fullMethod: fullMethod, req: req, resp: reply, cc: cc, invoke: invoke, opts: opts}
-		c.init(ctx, ClientUnary, target, methods.get(fullMethod), c)
-		return withStatus(handler(ctx, &c.Call))
-	}
-}
-
 // withStatus gives an error that has no status one, and leaves others as they
 // are: callers may want to know their type.
 func withStatus(err error) error {
@@ -91,11 +78,9 @@ func start(ctx context.Context, handler Handler, call *Call) <-chan error {
 type grpcClientCall struct {
 	Call
 
-	caller   context.Context // carries the metadata that the caller has set
-	headers  pairs           // keys in lower case
-	space    [4]string       // of the first headers
-	trailer  metadata.MD
-	peerInfo peer.Peer
+	caller  context.Context // carries the metadata that the caller has set
+	headers pairs           // keys in lower case
+	space   [4]string       // of the first headers
 }
 
 func (c *grpcClientCall) init(ctx context.Context, kind Kind, target string, m *methodInfo, t transport) {
@@ -107,10 +92,6 @@ func (c *grpcClientCall) init(ctx context.Context, kind Kind, target string, m *
 	c.Start = time.Now()
 	c.transport = t
 	c.caller = ctx
-}
-
-func (c *grpcClientCall) peer() string {
-	return addrString(c.peerInfo.Addr)
 }
 
 func (c *grpcClientCall) header(key string) string {
@@ -128,13 +109,6 @@ func (c *grpcClientCall) header(key string) string {
 
 func (c *grpcClientCall) setHeader(key, value string) {
 	c.headers.setOrRemove(strings.ToLower(key), value)
-}
-
-func (c *grpcClientCall) reply(key string) string {
-	if v := c.trailer.Get(key); len(v) > 0 {
-		return v[0]
-	}
-	return ""
 }
 
 func (c *grpcClientCall) setReply(string, string)   {}
@@ -164,47 +138,6 @@ func (c *grpcClientCall) outgoing(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, c.headers...)
 }
 
-type unaryClientCall struct {
-	grpcClientCall
-
-	fullMethod string
-	req, resp  any // of a fork resp is made when it runs
-	cc         *grpc.ClientConn
-	invoke     grpc.UnaryInvoker
-	opts       []grpc.CallOption
-	optSpace   [2]grpc.CallOption // for those of an attempt where the caller has none
-	forked     *forkedUnary       // nil on the call itself
-}
-
-func (c *unaryClientCall) setReply(key, value string) {
-	for _, opt := range c.opts {
-		h, ok := opt.(grpc.HeaderCallOption)
-		if !ok || len(h.HeaderAddr.Get(key)) > 0 {
-			continue
-		}
-		if *h.HeaderAddr == nil {
-			*h.HeaderAddr = metadata.MD{}
-		}
-		h.HeaderAddr.Set(key, value)
-	}
-}
-
-func (c *unaryClientCall) run(ctx context.Context) error {
-	c.trailer = nil
-	opts := append(append(c.optSpace[:0], c.opts...), grpc.Trailer(&c.trailer), grpc.Peer(&c.peerInfo))
-	if f := c.forked; f != nil {
-		if c.resp == nil {
-			c.resp = f.reply.New().Interface()
-		}
-		if f.header != nil {
-			opts = append(opts, grpc.Header(f.header))
-		}
-		f.outcome = c.invoke(c.outgoing(ctx), c.fullMethod, c.req, c.resp, c.cc, opts...)
-		return f.outcome
-	}
-	return c.invoke(c.outgoing(ctx), c.fullMethod, c.req, c.resp, c.cc, opts...)
-}
-
 type streamClientCall struct {
 	grpcClientCall
 
@@ -214,7 +147,11 @@ type streamClientCall struct {
 	open       grpc.Streamer
 	opts       []grpc.CallOption
 	opened     chan<- grpc.ClientStream // nil once the stream was handed over
+	peerInfo   peer.Peer
 }
+
+func (c *streamClientCall) peer() string        { return addrString(c.peerInfo.Addr) }
+func (c *streamClientCall) reply(string) string { return "" }
 
 // run opens the stream, hands it over and waits for its end. A middleware that
 // calls it again after the stream was handed over would replay messages that
@@ -242,6 +179,7 @@ func (c *streamClientCall) run(ctx context.Context) error {
 
 // methodInfo is what is known of a method before it is called.
 type methodInfo struct {
+	fullMethod            string // as grpc has it
 	service, method, full string
 	idempotency           Idempotency
 }
@@ -261,7 +199,7 @@ func (t *methodTable) get(fullMethod string) *methodInfo {
 			return m
 		}
 	}
-	m := &methodInfo{}
+	m := &methodInfo{fullMethod: fullMethod}
 	m.service, m.method = SplitMethod(fullMethod)
 	m.full = strings.TrimPrefix(fullMethod, "/")
 	m.idempotency = declaredIdempotency(m.service, m.method)

@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -14,7 +15,20 @@ type forkedUnary struct {
 	parent  *unaryClientCall
 	reply   protoreflect.MessageType
 	header  *metadata.MD // nil unless the caller wants it
+	peer    *peer.Peer   // likewise
 	outcome error
+}
+
+// wanted adds to the options of an attempt those for what the caller wants.
+func (f *forkedUnary) wanted(opts []grpc.CallOption) []grpc.CallOption {
+	opts = slices.Clip(opts)
+	if f.header != nil {
+		opts = append(opts, grpc.Header(f.header))
+	}
+	if f.peer != nil {
+		opts = append(opts, grpc.Peer(f.peer))
+	}
+	return opts
 }
 
 func (c *unaryClientCall) fork() (*Call, bool) {
@@ -28,20 +42,25 @@ func (c *unaryClientCall) fork() (*Call, bool) {
 		}
 		forked.reply = reply.ProtoReflect().Type()
 	}
-	f := &unaryClientCall{fullMethod: c.fullMethod, req: c.req, cc: c.cc, invoke: c.invoke, forked: forked}
+	f := &unaryClientCall{info: c.info, req: c.req, cc: c.cc, invoke: c.invoke, reported: c.reported, forked: forked}
 	for _, opt := range c.opts {
 		// What grpc writes the outcome to is left out: two attempts would write
 		// at the same time.
 		switch opt.(type) {
 		case grpc.HeaderCallOption:
 			forked.header = new(metadata.MD)
-		case grpc.TrailerCallOption, grpc.PeerCallOption, grpc.OnFinishCallOption:
+		case grpc.PeerCallOption:
+			forked.peer = new(peer.Peer)
+		case grpc.TrailerCallOption, grpc.OnFinishCallOption:
 		default:
 			f.opts = append(f.opts, opt)
 		}
 	}
 	if c.forked != nil && c.forked.header != nil {
 		forked.header = new(metadata.MD)
+	}
+	if c.forked != nil && c.forked.peer != nil {
+		forked.peer = new(peer.Peer)
 	}
 	f.Call = c.Call
 	f.Attempts = 0
@@ -57,9 +76,9 @@ func (c *unaryClientCall) adopt(fork *Call) {
 		return
 	}
 	c.adopted(fork)
-	c.trailer, c.peerInfo = f.trailer, f.peerInfo
+	c.trailer, c.addr, c.asked = f.trailer, f.addr, f.asked
 	if c.forked != nil { // a fork of a fork
-		c.resp, c.forked.header, c.forked.outcome = f.resp, f.forked.header, f.forked.outcome
+		c.resp, c.forked.header, c.forked.peer, c.forked.outcome = f.resp, f.forked.header, f.forked.peer, f.forked.outcome
 		return
 	}
 	if f.forked.outcome == nil {
@@ -75,7 +94,7 @@ func (c *unaryClientCall) adopt(fork *Call) {
 		case grpc.TrailerCallOption:
 			*opt.TrailerAddr = f.trailer
 		case grpc.PeerCallOption:
-			*opt.PeerAddr = f.peerInfo
+			*opt.PeerAddr = *f.forked.peer
 		case grpc.OnFinishCallOption:
 			opt.OnFinish(f.forked.outcome)
 		}
