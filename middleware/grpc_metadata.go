@@ -2,8 +2,6 @@ package middleware
 
 import (
 	"context"
-	"net"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -85,18 +83,4 @@ func firstValue(md metadata.MD, key string) string {
 		return ""
 	}
 	return v[0]
-}
-
-// addrString is addr.String with one allocation instead of four for TCP; "" for
-// none.
-func addrString(addr net.Addr) string {
-	switch addr := addr.(type) {
-	case nil:
-		return ""
-	case *net.TCPAddr:
-		if ap := addr.AddrPort(); ap.Addr().IsValid() {
-			return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()).String()
-		}
-	}
-	return addr.String()
 }

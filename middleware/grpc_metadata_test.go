@@ -3,7 +3,6 @@ package middleware
 import (
 	"context"
 	"maps"
-	"net"
 	"slices"
 	"testing"
 
@@ -57,27 +56,5 @@ func TestIncoming(t *testing.T) {
 	c.incoming.init(t.Context())
 	if got := c.header("user-agent"); got != "" {
 		t.Errorf("without metadata it is %q", got)
-	}
-}
-
-func TestAddrString(t *testing.T) {
-	for _, addr := range []net.Addr{
-		&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 80},
-		&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1).To4(), Port: 65535},
-		&net.TCPAddr{IP: net.ParseIP("2001:db8::1"), Port: 1},
-		&net.TCPAddr{IP: net.ParseIP("fe80::1"), Port: 1, Zone: "eth0"},
-		&net.TCPAddr{Port: 9},
-		&net.UnixAddr{Name: "/run/echo", Net: "unix"},
-	} {
-		if got := addrString(addr); got != addr.String() {
-			t.Errorf("%#v is written as %q, want %q", addr, got, addr.String())
-		}
-	}
-	if got := addrString(nil); got != "" {
-		t.Errorf("no address is written as %q", got)
-	}
-	addr := &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 9000}
-	if n := testing.AllocsPerRun(100, func() { _ = addrString(addr) }); n > 1 {
-		t.Errorf("writing an address takes %v allocations, want 1", n)
 	}
 }

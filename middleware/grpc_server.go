@@ -14,9 +14,10 @@ import (
 // leave the chain are turned into statuses by [Status].
 func UnaryServer(chain ...Middleware) grpc.UnaryServerInterceptor {
 	handler := Chain(chain...)(end)
+	peers := new(peerNames)
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, invoke grpc.UnaryHandler) (any, error) {
 		c := &unaryServerCall{req: req, invoke: invoke}
-		c.init(ctx, ServerUnary, info.FullMethod, c)
+		c.init(ctx, ServerUnary, info.FullMethod, peers, c)
 		err := handler(ctx, &c.Call)
 		c.finish(err)
 		if err != nil {
@@ -30,10 +31,11 @@ func UnaryServer(chain ...Middleware) grpc.UnaryServerInterceptor {
 // once for each stream, not for each message.
 func StreamServer(chain ...Middleware) grpc.StreamServerInterceptor {
 	handler := Chain(chain...)(end)
+	peers := new(peerNames)
 	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, invoke grpc.StreamHandler) error {
 		ctx := ss.Context()
 		c := &streamServerCall{srv: srv, invoke: invoke}
-		c.init(ctx, ServerStream, info.FullMethod, c)
+		c.init(ctx, ServerStream, info.FullMethod, peers, c)
 		c.stream = serverStream{ServerStream: ss, call: c}
 		err := handler(ctx, &c.Call)
 		c.finish(err)
@@ -54,22 +56,23 @@ type grpcServerCall struct {
 	trailers pairs
 	leaving  []func()        // what BeforeReply was given
 	values   [2]valueContext // what WithValue has room for
+	peers    *peerNames
 }
 
-func (c *grpcServerCall) init(ctx context.Context, kind Kind, fullMethod string, t transport) {
+func (c *grpcServerCall) init(ctx context.Context, kind Kind, fullMethod string, peers *peerNames, t transport) {
 	c.Kind = kind
 	c.Service, c.Method = SplitMethod(fullMethod)
 	c.full = strings.TrimPrefix(fullMethod, "/")
 	c.replies = c.space[:0]
 	c.Start = time.Now()
 	c.transport = t
-	c.room = &c.values
+	c.peers = peers
 	c.incoming.init(ctx)
 }
 
 func (c *grpcServerCall) peer() string {
 	if p, ok := peer.FromContext(c.incoming.Context); ok {
-		return addrString(p.Addr)
+		return c.peers.of(p.Addr)
 	}
 	return ""
 }

@@ -152,8 +152,7 @@ type Call struct {
 	Caller string
 
 	transport transport
-	room      *[2]valueContext // for WithValue; nil for none
-	full      string           // of gRPC, what FullMethod says; "" where it is put together
+	full      string // of gRPC, what FullMethod says; "" where it is put together
 }
 
 // transport is what an adapter lends to its calls.

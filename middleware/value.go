@@ -7,9 +7,10 @@ import "context"
 // the middlewares that give one to every call. Contexts with a value keep the call in
 // memory for as long as they are used, which may be longer than it lasts.
 func (c *Call) WithValue(ctx context.Context, key, value any) context.Context {
-	if c.room != nil {
-		for i := range c.room {
-			if v := &c.room[i]; v.Context == nil {
+	if t, ok := c.transport.(interface{ room() []valueContext }); ok {
+		room := t.room()
+		for i := range room {
+			if v := &room[i]; v.Context == nil {
 				*v = valueContext{ctx, key, value}
 				return v
 			}
@@ -17,6 +18,8 @@ func (c *Call) WithValue(ctx context.Context, key, value any) context.Context {
 	}
 	return context.WithValue(ctx, key, value)
 }
+
+func (c *grpcServerCall) room() []valueContext { return c.values[:] }
 
 // valueContext is a context with a value. It is part of a call, and so is written
 // once: a call is never used again for another one.
