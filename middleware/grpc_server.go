@@ -50,20 +50,33 @@ func StreamServer(chain ...Middleware) grpc.StreamServerInterceptor {
 type grpcServerCall struct {
 	Call
 
-	incoming incoming // carries metadata, peer and the transport stream
-	replies  pairs
-	space    [2]string // of the first reply
-	trailers pairs
-	leaving  []func()        // what BeforeReply was given
+	incoming incoming        // carries metadata, peer and the transport stream
 	values   [2]valueContext // what WithValue has room for
 	peers    *peerNames
+	beside   *beside // nil for nothing, as in most calls
+}
+
+// beside is what a call says beside its outcome.
+type beside struct {
+	replies  pairs
+	trailers pairs
+	space    [2][2]string // of the first of each
+	leaving  []func()     // what BeforeReply was given
+}
+
+func (c *grpcServerCall) toSay() *beside {
+	if c.beside == nil {
+		b := new(beside)
+		b.replies, b.trailers = b.space[0][:0], b.space[1][:0]
+		c.beside = b
+	}
+	return c.beside
 }
 
 func (c *grpcServerCall) init(ctx context.Context, kind Kind, fullMethod string, peers *peerNames, t transport) {
 	c.Kind = kind
 	c.Service, c.Method = SplitMethod(fullMethod)
 	c.full = strings.TrimPrefix(fullMethod, "/")
-	c.replies = c.space[:0]
 	c.Start = time.Now()
 	c.transport = t
 	c.peers = peers
@@ -83,12 +96,18 @@ func (c *grpcServerCall) header(key string) string {
 
 func (c *grpcServerCall) setHeader(string, string)   {}
 func (c *grpcServerCall) reply(string) string        { return "" }
-func (c *grpcServerCall) setReply(key, value string) { c.replies.add(key, value) }
-func (c *grpcServerCall) beforeReply(fn func())      { c.leaving = append(c.leaving, fn) }
+func (c *grpcServerCall) setReply(key, value string) { c.toSay().replies.add(key, value) }
 func (c *grpcServerCall) fork() (*Call, bool)        { return nil, false }
 func (c *grpcServerCall) adopt(*Call)                {}
 
-func (c *grpcServerCall) setTrailer(key, value string) { c.trailers.set(strings.ToLower(key), value) }
+func (c *grpcServerCall) setTrailer(key, value string) {
+	c.toSay().trailers.set(strings.ToLower(key), value)
+}
+
+func (c *grpcServerCall) beforeReply(fn func()) {
+	b := c.toSay()
+	b.leaving = append(b.leaving, fn)
+}
 
 // finish sends what there is to say beside the outcome.
 func (c *grpcServerCall) finish(err error) {
@@ -96,8 +115,8 @@ func (c *grpcServerCall) finish(err error) {
 		c.setReply(HeaderNoRetry, "1")
 	}
 	c.flush(err == nil)
-	if len(c.trailers) > 0 {
-		md := newReplyMD(c.trailers)
+	if c.beside != nil && len(c.beside.trailers) > 0 {
+		md := newReplyMD(c.beside.trailers)
 		_ = grpc.SetTrailer(c.incoming.Context, md.MD) // errs only where the stream is gone, and its reader
 		md.free()
 	}
@@ -107,12 +126,16 @@ func (c *grpcServerCall) finish(err error) {
 // whose handler has not sent them itself, else into the trailers. An error of
 // those means that the stream is gone, and with it the reader of the metadata.
 func (c *grpcServerCall) flush(ok bool) {
-	runAll(&c.leaving)
-	if len(c.replies) == 0 {
+	b := c.beside
+	if b == nil {
 		return
 	}
-	md := newReplyMD(c.replies)
-	c.replies = nil
+	runAll(&b.leaving)
+	if len(b.replies) == 0 {
+		return
+	}
+	md := newReplyMD(b.replies)
+	b.replies = nil
 	if !ok || grpc.SetHeader(c.incoming.Context, md.MD) != nil {
 		_ = grpc.SetTrailer(c.incoming.Context, md.MD)
 	}
