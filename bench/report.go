@@ -99,8 +99,8 @@ func (t *target) met(v, bound float64) bool {
 const (
 	maxAllocs  = 35
 	maxBytes   = 3000
-	heldAllocs = 46
-	heldBytes  = 4600
+	heldAllocs = 35
+	heldBytes  = 4100
 )
 
 func targets() []target {

@@ -91,7 +91,7 @@ func TestAllocations(t *testing.T) {
 		runtime.ReadMemStats(&after)
 		return float64(after.Mallocs-before.Mallocs) / calls
 	}
-	const allowed = 30
+	const allowed = 14
 	if f, b := perCall(full), perCall(bare); f-b > allowed {
 		t.Errorf("a call allocates %.1f times, a bare one %.1f times: %.1f more, allowed are %d", f, b, f-b, allowed)
 	} else {

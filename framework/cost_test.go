@@ -17,8 +17,8 @@ import (
 // What a call may allocate beyond one of grpc-go with default options, both sides
 // together. Bench holds the same for two processes, and has the targets.
 const (
-	maxAddedAllocs = 36
-	maxAddedBytes  = 4600
+	maxAddedAllocs = 22
+	maxAddedBytes  = 4000
 )
 
 // TestCost holds what the whole framework adds to a call. It does not measure

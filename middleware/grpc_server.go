@@ -20,10 +20,12 @@ func UnaryServer(chain ...Middleware) grpc.UnaryServerInterceptor {
 		c.init(ctx, ServerUnary, info.FullMethod, peers, c)
 		err := handler(ctx, &c.Call)
 		c.finish(err)
+		resp := c.resp
+		c.req, c.resp = nil, nil // a context may keep the call, but not its messages
 		if err != nil {
 			return nil, Status(err).Err()
 		}
-		return c.resp, nil
+		return resp, nil
 	}
 }
 

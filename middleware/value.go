@@ -5,7 +5,7 @@ import "context"
 // WithValue is [context.WithValue] for the contexts of this call. Unary calls and
 // streams of a gRPC server have room for two values, which saves the allocations of
 // the middlewares that give one to every call. Contexts with a value keep the call in
-// memory for as long as they are used, which may be longer than it lasts.
+// memory, without its messages, for as long as they are used.
 func (c *Call) WithValue(ctx context.Context, key, value any) context.Context {
 	if t, ok := c.transport.(interface{ room() []valueContext }); ok {
 		room := t.room()
