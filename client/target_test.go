@@ -155,6 +155,32 @@ func TestTargetRetries(t *testing.T) {
 	}
 }
 
+// TestTargetTrailer: what a server says in its trailer is obeyed, though nobody but
+// grpc knows it.
+func TestTargetTrailer(t *testing.T) {
+	a := listen(t, "a", "127.0.0.1:0", nil)
+	target, _ := aTarget("clienttest-trailer", a)
+	w := newWorld(t, to(target))
+	conn := w.conn(t)
+	connected(t, conn, 1)
+	for _, tt := range []struct {
+		trailers []string
+		attempts int64
+	}{
+		{nil, 3},
+		{[]string{middleware.HeaderNoRetry, "1"}, 1},
+	} {
+		a.fail(reply(codes.Unavailable, tt.trailers...))
+		before := a.calls.Load()
+		if _, err := call(t.Context(), conn, methodGet); status.Code(err) != codes.Unavailable {
+			t.Fatalf("with the trailers %v: %v", tt.trailers, err)
+		}
+		if got := a.calls.Load() - before; got != tt.attempts {
+			t.Errorf("with the trailers %v there are %d attempts, want %d", tt.trailers, got, tt.attempts)
+		}
+	}
+}
+
 // TestTargetDeadline: the total deadline is on the wire and holds.
 func TestTargetDeadline(t *testing.T) {
 	slow := listen(t, "slow", "127.0.0.1:0", func(ctx context.Context, _ string) error {

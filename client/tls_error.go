@@ -81,7 +81,7 @@ func orNobody(name string) string {
 // explainAlert is about what the instance says of this client's certificate.
 // Package crypto/tls has no type for alerts, only their text.
 func explainAlert(p *protection, keys, at string, alert *net.OpError) error {
-	what := ""
+	var what string
 	switch strings.TrimPrefix(alert.Err.Error(), "tls: ") {
 	case "certificate required":
 		return fmt.Errorf("%s wants a certificate of its callers, and was given none: set %s.mode to mtls, with cert_file and key_file: %w", at, keys, alert)

@@ -24,6 +24,9 @@ const (
 // TestCost holds what the whole framework adds to a call. It does not measure
 // times, which nobody can hold.
 func TestCost(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates as well")
+	}
 	whole, bare := costOf(t, dialWhole(t)), costOf(t, dialBare(t))
 	allocs, bytes := whole.allocs-bare.allocs, whole.bytes-bare.bytes
 	t.Logf("a call allocates %.1f times and %.0f bytes more than a bare one with %.1f and %.0f", allocs, bytes, bare.allocs, bare.bytes)
