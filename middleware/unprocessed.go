@@ -14,10 +14,13 @@ const (
 	// HeaderCaller is the request header in which a caller says its name, where
 	// its user agent does not ([CallerAgent]). Nobody has proved it; see [Caller].
 	HeaderCaller = "plinth-caller"
+	// UserAgent begins the user-agent header of gRPC clients of Plinth's; see
+	// [Call.FromPlinth].
+	UserAgent = "plinth"
 	// CallerAgent begins the user-agent header of a caller that says its name
 	// there: "plinth/orders". It is the same for all calls of a connection, so that
 	// it costs next to nothing.
-	CallerAgent = "plinth/"
+	CallerAgent = UserAgent + "/"
 )
 
 // unprocessed is an error of a call that was turned away.

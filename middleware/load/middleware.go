@@ -24,8 +24,9 @@ var errBounced = status.Error(codes.Unavailable,
 // [Tracker.Bounced] count it.
 //
 // A report goes with every response to a caller that sent [HeaderLimit] or
-// [HeaderWanted] and with every answer to a health check; over gRPC one in 10 ms
-// goes to callers that sent neither.
+// [HeaderWanted], with every answer to a health check, and over gRPC to every caller
+// that is no client of Plinth's. Those of Plinth's that sent neither header have
+// nobody to choose from, and get one in 10 ms.
 func (t *Tracker) Middleware() middleware.Middleware {
 	return func(next middleware.Handler) middleware.Handler {
 		return func(ctx context.Context, call *middleware.Call) error {
@@ -59,7 +60,7 @@ func (t *Tracker) unary(ctx context.Context, call *middleware.Call, next middlew
 	defer func() {
 		now := time.Now()
 		t.end(units, code, now.Sub(call.Start), now, false)
-		if asked || t.due(now.Sub(t.born)) {
+		if asked || t.due(now.Sub(t.born)) || !call.FromPlinth() {
 			call.SetTrailer(HeaderReport, t.encoded())
 		}
 	}()

@@ -97,28 +97,30 @@ func TestReportIsOrca(t *testing.T) {
 	}
 }
 
-// TestUnasked: callers that ask for no report get one in 10 ms, probes always,
-// and HTTP, where nobody else would read it, never.
+// TestUnasked: clients of Plinth's that ask for no report get one in 10 ms, other
+// callers and probes always, and HTTP, where nobody else would read it, never.
 func TestUnasked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tracker := load.New()
 		unary := middleware.UnaryServer(tracker.Middleware())
-		serve := func(method string) int {
+		serve := func(method, agent string) int {
 			var ts transportStream
-			ctx := grpc.NewContextWithServerTransportStream(t.Context(), &ts)
+			ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("user-agent", agent))
+			ctx = grpc.NewContextWithServerTransportStream(ctx, &ts)
 			if _, err := unary(ctx, nil, &grpc.UnaryServerInfo{FullMethod: method}, func(context.Context, any) (any, error) { return "x", nil }); err != nil {
 				t.Fatal(err)
 			}
 			return len(ts.trailer.Get(load.HeaderReport))
 		}
-		n, probes := 0, 0
+		ours, others, probes := 0, 0, 0
 		for range 1000 {
 			<-time.After(100 * time.Microsecond)
-			n += serve(getMethod)
-			probes += serve(checkMethod)
+			ours += serve(getMethod, "plinth/orders grpc-go/1.85.0")
+			others += serve(getMethod, "grpc-python/1.70.0")
+			probes += serve(checkMethod, "plinth/orders grpc-go/1.85.0")
 		}
-		if n != 10 || probes != 1000 {
-			t.Errorf("%d reports with calls in 100 ms, %d with 1000 health checks", n, probes)
+		if ours != 10 || others != 1000 || probes != 1000 {
+			t.Errorf("in 100 ms %d reports with calls of Plinth's, %d with 1000 calls of others, %d with 1000 health checks", ours, others, probes)
 		}
 	})
 	s := httptest.NewServer(middleware.HTTPServer("shop", "/", http.NotFoundHandler(), load.New().Middleware()))
@@ -322,7 +324,7 @@ func BenchmarkMiddleware(b *testing.B) {
 	}{
 		{"none", nil, metadata.Pairs(load.HeaderLimit, "1000")},
 		{"report", []middleware.Middleware{load.New().Middleware()}, metadata.Pairs(load.HeaderLimit, "1000")},
-		{"unasked", []middleware.Middleware{load.New().Middleware()}, metadata.Pairs("x", "1")},
+		{"unasked", []middleware.Middleware{load.New().Middleware()}, metadata.Pairs("user-agent", "plinth/orders")},
 	} {
 		unary := middleware.UnaryServer(tt.chain...)
 		for range 5 {

@@ -18,8 +18,8 @@ const (
 	// foldInterval is how often what was counted is put into the means, while
 	// there are calls.
 	foldInterval = 5 * time.Millisecond
-	// unaskedInterval spaces the reports to callers that did not ask for one,
-	// such as gRPC's own weighted_round_robin, which looks once in a second.
+	// unaskedInterval spaces the reports to clients of Plinth's that did not ask
+	// for one: they have one instance to call, and may have more in a moment.
 	unaskedInterval = 10 * time.Millisecond
 	// units are what one call in flight counts as; a stream, which rests for
 	// most of its life, counts as a tenth of one.
