@@ -15,11 +15,13 @@ import (
 // HTTPServer binds a chain to an HTTP handler of the service. The pattern is
 // the route the handler is registered under, which becomes [Call.Method].
 //
-// A response of 400 and above is an error of the chain ([HTTPError]). An error
-// that reaches the adapter before a byte of the response was written is
-// answered by [WriteHTTPError]; later, the response is cut off, so that the
-// caller does not take half of it for the whole. An error that wraps
-// [http.ErrAbortHandler] always cuts it off.
+// A response of 400 and above is an error of the chain ([HTTPError]). A handler
+// that returns without having written anything has answered 200, unless its
+// context has ended: that is the context's error, 504 or 499. An error that
+// reaches the adapter before a byte of the response was written is answered by
+// [WriteHTTPError]; later, the response is cut off, so that the caller does not
+// take half of it for the whole. An error that wraps [http.ErrAbortHandler]
+// always cuts it off.
 func HTTPServer(service, pattern string, h http.Handler, chain ...Middleware) http.Handler {
 	return HTTPServerFunc(service, pattern, func(w http.ResponseWriter, r *http.Request) error {
 		h.ServeHTTP(w, r)
@@ -84,6 +86,9 @@ func (c *httpServerCall) run(ctx context.Context) error {
 		return &HTTPError{Status: c.writer.status}
 	}
 	if c.writer.status == 0 {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("%s has answered nothing: %w", c.Method, err)
+		}
 		// A handler that writes nothing has answered 200.
 		c.writer.WriteHeader(http.StatusOK)
 	}

@@ -114,6 +114,54 @@ func TestHTTPServer(t *testing.T) {
 	}
 }
 
+// TestHTTPServerNothing: a handler that writes nothing because its context has
+// ended has not answered 200. What it has written stays.
+func TestHTTPServerNothing(t *testing.T) {
+	nothing := func(http.ResponseWriter) {}
+	for _, tc := range []struct {
+		name   string
+		end    func(context.Context) (context.Context, context.CancelFunc)
+		write  func(http.ResponseWriter)
+		status int
+		code   codes.Code
+	}{
+		{"deadline", passed, nothing, http.StatusGatewayTimeout, codes.DeadlineExceeded},
+		{"caller gone", gone, nothing, 499, codes.Canceled},
+		{"only headers set", gone, func(w http.ResponseWriter) { w.Header().Set("Etag", "x") }, 499, codes.Canceled},
+		{"status written", passed, func(w http.ResponseWriter) { w.WriteHeader(http.StatusNoContent) }, http.StatusNoContent, codes.OK},
+		{"body written", gone, func(w http.ResponseWriter) { fmt.Fprint(w, "hi") }, http.StatusOK, codes.OK},
+		{"in time", func(ctx context.Context) (context.Context, context.CancelFunc) { return context.WithCancel(ctx) }, nothing, http.StatusOK, codes.OK},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			seen := newWatcher()
+			end := func(next middleware.Handler) middleware.Handler {
+				return func(ctx context.Context, call *middleware.Call) error {
+					ctx, cancel := tc.end(ctx)
+					defer cancel()
+					return next(ctx, call)
+				}
+			}
+			h := middleware.HTTPServer("web", "GET /x", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { tc.write(w) }), seen.middleware, end)
+			rec := httptest.NewRecorder()
+			h.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/x", http.NoBody))
+			err := seen.next(t).err
+			if rec.Code != tc.status || middleware.Code(err) != tc.code || middleware.HTTPStatusOf(err) != tc.status && err != nil {
+				t.Errorf("answered %d %s, the chain saw %v; want %d and %v", rec.Code, rec.Body, err, tc.status, tc.code)
+			}
+		})
+	}
+}
+
+func passed(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, 0)
+}
+
+func gone(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	return ctx, cancel
+}
+
 // TestHTTPServerCut: what ends in the middle must not look whole.
 func TestHTTPServerCut(t *testing.T) {
 	for _, tc := range []struct {
