@@ -10,6 +10,7 @@ import (
 
 	"plinth.internal/health"
 	"plinth.internal/registry"
+	"plinth.internal/server"
 )
 
 // Bounds of steps that are not configured. They keep one step from using up the
@@ -24,6 +25,12 @@ const (
 // announces reports whether there is a registry to announce the instance to.
 func (a *App) announces() bool {
 	return !oneOf(a.registry.Kind(), kindDNS, kindStatic) && len(a.server.Endpoints()) > 0
+}
+
+// takesCalls reports whether there is a listener that calls can come by.
+func (a *App) takesCalls() bool {
+	endpoints := a.server.Endpoints()
+	return endpoints[server.GRPC] != "" || endpoints[server.HTTP] != ""
 }
 
 // awaitChecks waits until every critical check has passed once.
@@ -158,7 +165,7 @@ func (a *App) stop(ctx context.Context, tell func(Event), cancelJobs, cancel, wa
 	}
 	if served {
 		a.late.mark()
-		s.acceptUntilQuiet(drain.Delay, announced)
+		s.acceptUntilQuiet(drain.Delay)
 	}
 	if announced {
 		_ = s.try("withdraw", announceTimeout, func(ctx context.Context) error {
@@ -203,13 +210,13 @@ func (s *stopping) handOver(cancelJobs func()) (wait func() error) {
 }
 
 // acceptUntilQuiet goes on accepting calls for a while, and tells how many came.
-func (s *stopping) acceptUntilQuiet(delay time.Duration, announced bool) {
-	if delay <= 0 {
+func (s *stopping) acceptUntilQuiet(delay time.Duration) {
+	if delay <= 0 || !s.app.takesCalls() {
 		return
 	}
 	p := s.app.timeline.begin(StageStop, "accept until quiet")
 	err := s.run(p, delay+time.Second, func(ctx context.Context) error {
-		s.app.awaitQuiet(ctx, delay, announced)
+		s.app.awaitQuiet(ctx, delay)
 		return nil
 	})
 	late, _ := s.app.late.calls()
@@ -284,14 +291,14 @@ func (a *App) markDraining(ctx context.Context) error {
 	}
 }
 
-// awaitQuiet waits for delay, or until no call has come for half of it. An
-// announced instance counts from now, because its callers must hear of the
-// draining mark first; one that nobody looks up may have been quiet before.
-func (a *App) awaitQuiet(ctx context.Context, delay time.Duration, announced bool) {
+// awaitQuiet waits for delay, or until no call has come for half of it, counted
+// from now: callers, or the balancer in front of them, must hear of the draining
+// mark first, however quiet it was before.
+func (a *App) awaitQuiet(ctx context.Context, delay time.Duration) {
 	begun := time.Now()
 	for {
 		last := a.server.LastCall()
-		if announced && last.Before(begun) {
+		if last.Before(begun) {
 			last = begun
 		}
 		rest := min(delay-time.Since(begun), delay/2-time.Since(last))

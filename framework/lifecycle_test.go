@@ -21,6 +21,7 @@ import (
 	"plinth.internal/frameworktest"
 	"plinth.internal/health"
 	"plinth.internal/registry"
+	"plinth.internal/registry/static"
 )
 
 // recorder collects the events of an app.
@@ -103,6 +104,62 @@ func TestStopOrder(t *testing.T) {
 
 // TestDrainWhileCallsCome shows that the delay is used up while callers do not
 // look at the draining mark.
+// TestDrainNotAnnounced: the callers of an instance that is not announced hear of
+// the stop no sooner than others. It goes on accepting calls, however long ago the
+// last one came.
+func TestDrainNotAnnounced(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		opts  []framework.Option
+		calls bool
+		want  time.Duration
+	}{
+		{"idle before", nil, false, time.Second},
+		{"a call after the mark", nil, true, 1150 * time.Millisecond},
+		{"without a listener for calls", []framework.Option{
+			framework.WithListener("grpc", nil), framework.WithListener("http", nil), framework.WithSetting("server.grpc.addr", ""),
+		}, false, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var r recorder
+				env := frameworktest.New(t)
+				setup := setupEcho(plainEcho)
+				if tc.want == 0 {
+					setup = func(context.Context, *framework.Service) error { return nil }
+				}
+				reg, err := static.Open(nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer reg.Close()
+				app := env.Start("echo", setup, append([]framework.Option{
+					r.option(), framework.WithRegistry(reg), framework.WithSetting("server.drain.delay", "2s"),
+				}, tc.opts...)...)
+				if tc.calls {
+					conn := env.Direct(app)
+					if _, err := say(t.Context(), conn, "x"); err != nil {
+						t.Fatal(err)
+					}
+					defer time.AfterFunc(time.Minute+150*time.Millisecond, func() {
+						if _, err := say(context.WithoutCancel(t.Context()), conn, "x"); err != nil {
+							t.Errorf("a call after the mark: %v", err)
+						}
+					}).Stop()
+				}
+				advance(time.Minute)
+				if err := app.Stop(); err != nil {
+					t.Fatal(err)
+				}
+				names, took := r.phases()
+				if took["accept until quiet"] != tc.want || slices.Contains(names, "accept until quiet") != (tc.want > 0) {
+					t.Errorf("waited %v for quiet, want %v; phases %q", took["accept until quiet"], tc.want, names)
+				}
+			})
+		})
+	}
+}
+
 func TestDrainWhileCallsCome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r recorder
