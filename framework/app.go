@@ -112,7 +112,7 @@ type App struct {
 	instance registry.Instance
 	running  bool
 	stops    []stopFunc
-	errs     []error // of what setup registered, reported after it
+	errs     []error // of registrations; those of setup are reported after it, later ones at the stop
 }
 
 type stopFunc struct {
@@ -351,10 +351,7 @@ func (a *App) start(run, background context.Context, stop context.CancelCauseFun
 	if err := protect(func() error { return a.setup(run, s) }); err != nil {
 		return fmt.Errorf("set up %s: %w", a.name, err)
 	}
-	a.mu.Lock()
-	err := errors.Join(errors.Join(a.errs...), a.health.Validate())
-	a.mu.Unlock()
-	if err != nil {
+	if err := errors.Join(a.noted(), a.health.Validate()); err != nil {
 		return fmt.Errorf("set up %s: %w", a.name, err)
 	}
 	if err := a.cfg.Unused(); err != nil {

@@ -7,8 +7,10 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
@@ -18,6 +20,7 @@ import (
 
 	"plinth.internal/framework"
 	"plinth.internal/frameworktest"
+	"plinth.internal/health"
 	"plinth.internal/log"
 	"plinth.internal/trace"
 )
@@ -231,6 +234,42 @@ func TestStartErrors(t *testing.T) {
 			s.Handle("GET /{", http.NotFoundHandler())
 			return nil
 		}, nil, "handle HTTP pattern"},
+		{"nil-handler", func(_ context.Context, s *framework.Service) error {
+			s.Handle("GET /n", nil)
+			return nil
+		}, nil, `handle HTTP pattern "GET /n": `},
+		{"nil-go", func(_ context.Context, s *framework.Service) error {
+			s.Go("n", nil)
+			return nil
+		}, nil, `start goroutine "n" with Go: the function is nil`},
+		{"nil-stop", func(_ context.Context, s *framework.Service) error {
+			s.OnStop("n", nil)
+			return nil
+		}, nil, `add step "n" with OnStop: the function is nil`},
+		{"nil-check", func(_ context.Context, s *framework.Service) error {
+			s.Check("n", nil)
+			return nil
+		}, nil, `add health check "n": it needs a name and a function`},
+		{"nil-dependency", func(_ context.Context, s *framework.Service) error {
+			s.CheckDependency("n", health.Remote{})
+			return nil
+		}, nil, `add health check "n": it needs a name and a function`},
+		{"nil-heartbeat", func(_ context.Context, s *framework.Service) error {
+			s.Heartbeat("n", 0)
+			return nil
+		}, nil, `add heartbeat "n": it needs a name and a longest pause above zero`},
+		{"nil-job", func(_ context.Context, s *framework.Service) error {
+			s.Job("n", time.Second, nil)
+			return nil
+		}, nil, "register job n: the function is nil"},
+		{"nil-lead", func(_ context.Context, s *framework.Service) error {
+			s.Lead("n", nil)
+			return nil
+		}, nil, "register job n: the function is nil"},
+		{"nil-gateway", func(_ context.Context, s *framework.Service) error {
+			s.Gateway(nil)
+			return nil
+		}, nil, "add routes of gRPC methods: the function is nil"},
 		{"no-http", func(_ context.Context, s *framework.Service) error {
 			s.Handle("GET /", http.NotFoundHandler())
 			return nil
@@ -257,4 +296,46 @@ func TestStartErrors(t *testing.T) {
 
 func set(key, value string) []framework.Option {
 	return []framework.Option{framework.WithSetting(key, value)}
+}
+
+// TestRouteTwice: a conflict of routes names the two lines that have given them.
+func TestRouteTwice(t *testing.T) {
+	var lines [2]int
+	line := func() int {
+		_, _, n, _ := runtime.Caller(1)
+		return n
+	}
+	app, err := framework.New("routes", func(_ context.Context, s *framework.Service) error {
+		s.Handle("GET /other", http.NotFoundHandler())
+		lines[0] = line() + 1
+		s.Handle("GET /x/{id}", http.NotFoundHandler())
+		lines[1] = line() + 1
+		s.Handle("GET /x/{name}", http.NotFoundHandler())
+		return nil
+	}, framework.WithConfigFile(""), framework.WithEnviron(nil), framework.WithLogOutput(t.Output()),
+		framework.WithSetting("server.grpc.addr", "127.0.0.1:0"), framework.WithSetting("server.http.addr", "127.0.0.1:0"))
+	if err == nil {
+		err = app.Run(t.Context())
+	}
+	for _, want := range []string{
+		fmt.Sprintf(`framework_test.go:%d: it conflicts with "GET /x/{id}" at `, lines[1]), fmt.Sprintf("framework_test.go:%d: ", lines[0]),
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "server/http") {
+			t.Errorf("err = %v, want it to say %q", err, want)
+		}
+	}
+}
+
+// TestRegisteredLate: what is registered wrongly after the start is told at the
+// stop.
+func TestRegisteredLate(t *testing.T) {
+	var service *framework.Service
+	app := frameworktest.Start(t, "late", func(_ context.Context, s *framework.Service) error {
+		service = s
+		return nil
+	})
+	service.OnStop("n", nil)
+	if err := app.Stop(); err == nil || !strings.Contains(err.Error(), `add step "n" with OnStop: the function is nil`) {
+		t.Errorf("the stop says %v", err)
+	}
 }

@@ -189,7 +189,7 @@ func (a *App) stop(ctx context.Context, tell func(Event), cancelJobs, cancel, wa
 		s.phase("on stop: "+step.name, stopTimeout, step.fn)
 	}
 	s.phase("close clients", stopTimeout, a.closeParts)
-	return errors.Join(s.errs...)
+	return errors.Join(errors.Join(s.errs...), a.noted())
 }
 
 // handOver ends the jobs beside the phases of the drain, so that another instance

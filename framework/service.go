@@ -2,6 +2,7 @@ package framework
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -18,8 +19,10 @@ import (
 )
 
 // Service is what a [Setup] builds a service with. What is registered wrongly
-// ends the start with an error when setup has returned. Its methods may be
-// called from any goroutine; those that register something only during setup.
+// ends the start with an error when setup has returned; what is registered wrongly
+// after that is part of the error of [App.Run]. Its methods may be called from any
+// goroutine; those that register something only during setup, but for
+// [Service.Go] and [Service.OnStop].
 type Service struct{ app *App }
 
 // RegisterService makes Service a grpc.ServiceRegistrar, which the generated
@@ -92,6 +95,10 @@ func (s *Service) Heartbeat(name string, pause time.Duration) (beat func()) {
 // its name, in the label plinth_goroutine, and /debug/lifecycle how it does.
 // Metrics have a label with the name, so that names should be few.
 func (s *Service) Go(name string, fn func(context.Context) error, opts ...GoOption) {
+	if fn == nil {
+		s.app.note(fmt.Errorf("start goroutine %q with Go: the function is nil", name))
+		return
+	}
 	s.app.group.add(name, fn, opts...)
 }
 
@@ -99,6 +106,10 @@ func (s *Service) Go(name string, fn func(context.Context) error, opts ...GoOpti
 // the goroutines have ended, the functions in reverse order. Its context ends
 // after 10 s; a function that stays longer is left behind.
 func (s *Service) OnStop(name string, fn func(context.Context) error) {
+	if fn == nil {
+		s.app.note(fmt.Errorf("add step %q with OnStop: the function is nil", name))
+		return
+	}
 	s.app.mu.Lock()
 	defer s.app.mu.Unlock()
 	s.app.stops = append(s.app.stops, stopFunc{name, fn})
@@ -136,7 +147,8 @@ func reserved(name string) error {
 	return fmt.Errorf("add health check %q: the framework has one of this name; choose another one", name)
 }
 
-// note keeps an error of a registration for the end of setup.
+// note keeps an error of a registration for the end of setup, or for the stop
+// where that is over.
 func (a *App) note(err error) {
 	if err == nil {
 		return
@@ -144,4 +156,13 @@ func (a *App) note(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.errs = append(a.errs, err)
+}
+
+// noted are the errors of registrations since it was called last.
+func (a *App) noted() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	err := errors.Join(a.errs...)
+	a.errs = nil
+	return err
 }

@@ -128,7 +128,7 @@ type check struct {
 // errs on options that contradict one another.
 func (h *Health) Add(name string, fn Func, opts ...CheckOption) error {
 	if name == "" || fn == nil {
-		return errors.New("add health check: it needs a name and a function")
+		return fmt.Errorf("add health check %q: it needs a name and a function", name)
 	}
 	c := &check{
 		name: name, fn: fn, interval: DefaultInterval, timeout: DefaultTimeout,

@@ -1,7 +1,6 @@
 package health
 
 import (
-	"errors"
 	"fmt"
 	"runtime"
 	"sync/atomic"
@@ -118,7 +117,7 @@ func (b *heartbeat) result(now time.Time) Result {
 // goroutine that ended without having been replaced is overdue as well.
 func (h *Health) Heartbeat(name string, pause time.Duration) (beat func(), err error) {
 	if name == "" || pause <= 0 {
-		return nil, errors.New("add heartbeat: it needs a name and a longest pause above zero")
+		return nil, fmt.Errorf("add heartbeat %q: it needs a name and a longest pause above zero", name)
 	}
 	b := &heartbeat{name: name, max: pause, begun: time.Now()}
 	b.noted.Store(-1)

@@ -68,6 +68,7 @@ type web struct {
 	service   string
 	chain     []middleware.Middleware
 	mux       *http.ServeMux
+	handled   []handled
 	local     *inprocess.Handlers
 	gateway   *gateway.Gateway // nil without routes of gRPC methods
 	calls     map[string]http.Handler
@@ -92,21 +93,18 @@ func newWeb(cfg *Config, chain []middleware.Middleware) (*web, error) {
 
 // handle routes a pattern of http.ServeMux to h.
 func (w *web) handle(pattern string, h http.Handler) error {
+	place := callerOutside()
+	if f, ok := h.(http.HandlerFunc); h == nil || ok && f == nil {
+		return fmt.Errorf("handle HTTP pattern %q: %s: the handler is nil", pattern, place)
+	}
 	serve := w.guard(func(rw http.ResponseWriter, r *http.Request) error {
 		h.ServeHTTP(rw, r)
 		return nil
 	})
-	return tryHandle(w.mux, pattern, middleware.HTTPServerFunc(w.service, pattern, serve, nil, w.chain...))
-}
-
-// tryHandle turns the panic of http.ServeMux into an error.
-func tryHandle(mux *http.ServeMux, pattern string, h http.Handler) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("handle HTTP pattern %q: %v", pattern, p)
-		}
-	}()
-	mux.Handle(pattern, h)
+	if err := muxHandle(w.mux, pattern, middleware.HTTPServerFunc(w.service, pattern, serve, nil, w.chain...)); err != nil {
+		return fmt.Errorf("handle HTTP pattern %q: %s: %w", pattern, place, w.explain(pattern, err))
+	}
+	w.handled = append(w.handled, handled{pattern, place})
 	return nil
 }
 
@@ -311,6 +309,10 @@ const (
 func (s *Server) Gateway(ctx context.Context, fn gateway.Register) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if fn == nil {
+		s.failLockedf("add routes of gRPC methods: the function is nil")
+		return
+	}
 	if s.listening {
 		s.failLockedf("add routes of gRPC methods: the server is listening already; add them during setup")
 		return
