@@ -219,3 +219,38 @@ func TestFaultsNeedARestart(t *testing.T) {
 		t.Errorf("Say: %v", err)
 	}
 }
+
+// TestFaultsUnserved: a rule for a method that is not there is told of at the start
+// and at a reload, with the one that was meant.
+func TestFaultsUnserved(t *testing.T) {
+	const rules = `say: {method: test.v1.Echo/Say, hang: true}, all: {method: test.v1.*, hang: true}, web: {method: GET /echo, hang: true},
+  health: {method: grpc.health.v1.Health/Check, hang: true}, none: {method: unmatched, hang: true}, any: {hang: true, percent: 0}`
+	f := newFile(t, "server: {fault: {allow: true, rules: {typo: {method: test.v1.Echo/Sya, hang: true}, "+rules+"}}}\n")
+	var mu sync.Mutex
+	var told []framework.FaultUnserved
+	app := frameworktest.Start(t, "echo", setupBoth, framework.WithConfigFile(f.path), framework.WithEvents(func(e framework.Event) {
+		if e, ok := e.(framework.FaultUnserved); ok {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, e)
+		}
+	}))
+	all := func() []framework.FaultUnserved {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(told)
+	}
+	want := []framework.FaultUnserved{{Rule: "typo", Method: "test.v1.Echo/Sya", Nearest: "test.v1.Echo/Say"}}
+	if got := all(); !slices.Equal(got, want) {
+		t.Errorf("at the start: %+v", got)
+	}
+	if _, check, _ := faultCheck(app); !strings.Contains(check.Error, "by the rules all, any, health, none, say, web; the rule typo hits no call") {
+		t.Errorf("/health: %s", check.Error)
+	}
+	f.write("server: {fault: {allow: true, rules: {typo: {method: GET /ecko, hang: true}, far: {method: x.y/*, hang: true}}}}\n")
+	want = append(want, framework.FaultUnserved{Rule: "far", Method: "x.y/*"}, framework.FaultUnserved{Rule: "typo", Method: "GET /ecko", Nearest: "GET /echo"})
+	within(t, inTheEnd, "the warnings of the reload", func() bool { return slices.Equal(all(), want) })
+	if _, check, _ := faultCheck(app); strings.Contains(check.Error, "on purpose") || !strings.Contains(check.Error, "x.y/* is not served here") {
+		t.Errorf("/health after the reload: %s", check.Error)
+	}
+}

@@ -78,6 +78,8 @@ func describe(e Event) string {
 		return describeLifecycle(e)
 	case FaultsChanged:
 		return "faults on demand are allowed: calls fail on purpose by these rules"
+	case FaultUnserved:
+		return "a fault rule hits no call: its method is not served here"
 	case SpansLost:
 		return "spans lost"
 	case Stopping:
@@ -90,7 +92,7 @@ func describe(e Event) string {
 
 func levelOf(e Event) zapcore.Level {
 	switch e := e.(type) {
-	case Waiting, Unregistered, Unprotected, AuthOff, SnapshotsOff, GoroutineFailed, SpansLost, FaultsChanged:
+	case Waiting, Unregistered, Unprotected, AuthOff, SnapshotsOff, GoroutineFailed, SpansLost, FaultsChanged, FaultUnserved:
 		return zapcore.WarnLevel
 	case HandlerPanicked, HeartbeatStuck:
 		return zapcore.ErrorLevel
@@ -157,6 +159,8 @@ func fieldsOf(e Event) []zap.Field {
 		return fieldsOfLifecycle(e)
 	case FaultsChanged:
 		return []zap.Field{zap.Strings("rules", e.Rules), zap.Bool("headers", e.Headers)}
+	case FaultUnserved:
+		return []zap.Field{zap.String("rule", e.Rule), zap.String("method", e.Method), zap.String("nearest", e.Nearest)}
 	case SpansLost:
 		return []zap.Field{zap.Error(e.Err)}
 	case Stopping:

@@ -25,7 +25,7 @@ func TestEveryEventIsRendered(t *testing.T) {
 			Listening{}, Waiting{err}, Ready{}, Unregistered{}, SnapshotsOff{err}, CheckChanged{}, HeartbeatStuck{}, HandlerPanicked{}, GoroutineFailed{Err: err},
 			SpansLost{err}, Stopping{}, PhaseEnded{}, PhaseEnded{Late: &LateCalls{}}, DumpKept{Err: err}, Stopped{},
 			LeadershipChanged{}, LeadershipChanged{Leading: true}, CampaignFailed{Err: err}, JobRan{}, JobRan{Stack: []byte{}, Err: err},
-			GoroutineFailed{Err: err, Stack: []byte{}, Policy: RestartNever}, GoroutineFailed{Err: err, Policy: StopOnFailure}, FaultsChanged{},
+			GoroutineFailed{Err: err, Stack: []byte{}, Policy: RestartNever}, GoroutineFailed{Err: err, Policy: StopOnFailure}, FaultsChanged{}, FaultUnserved{},
 			RegistryEvent{registry.AnnouncementChanged{}}, ClientEvent{client.ViewChanged{}}, ConfigEvent{config.Applied{}},
 			ServerEvent{server.TLSRejected{Err: err}}, Unprotected{}, AuthOff{}, AuthEvent{auth.KeysChanged{}}, LimitEvent{limit.SheddingBegan{}},
 		},
