@@ -31,7 +31,7 @@ func ask(t *testing.T, app *frameworktest.App, method, path, body string) (code 
 
 func TestAdminPages(t *testing.T) {
 	app := frameworktest.Start(t, "echo", setupEcho(plainEcho), framework.WithSetting("registry.password", "hunter2"))
-	for _, path := range []string{"/health", "/health/live", "/health/ready", "/health/startup", "/metrics", "/info", "/debug/", "/debug/config", "/debug/log", "/debug/pprof/"} {
+	for _, path := range []string{"/health", "/health/live", "/health/ready", "/health/startup", "/metrics", "/info", "/debug/", "/debug/config", "/debug/lint", "/debug/log", "/debug/pprof/"} {
 		if code, body := ask(t, app, http.MethodGet, path, ""); code != http.StatusOK || body == "" {
 			t.Errorf("GET %s = %d %q", path, code, body)
 		}

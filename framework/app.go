@@ -78,6 +78,7 @@ type App struct {
 	opts     options
 	cfg      *config.Config
 	settings settings                    // as at the start; what is hot may have changed since
+	current  func() settings             // as they are now
 	clients  atomic.Pointer[clientTable] // the section clients as it is now
 	started  time.Time
 
@@ -145,7 +146,7 @@ func New(name string, setup Setup, opts ...Option) (*App, error) {
 	}
 	s := watched.Get()
 	a := &App{
-		name: name, setup: setup, opts: o, cfg: cfg, settings: s,
+		name: name, setup: setup, opts: o, cfg: cfg, settings: s, current: watched.Get,
 		started: time.Now(), ready: make(chan struct{}), timeline: phases,
 	}
 	a.jobs, a.late = &jobs{app: a}, &lateness{app: a}

@@ -151,6 +151,7 @@ func (a *App) adminPages() map[string]http.Handler {
 		"/debug/lifecycle":  a.lifecyclePage(),
 		"/debug/heartbeats": server.View("heartbeats", func(*http.Request) any { return a.heartbeats() }),
 		"/debug/config":     server.View("configuration", func(*http.Request) any { return a.configuration() }),
+		"/debug/lint":       server.View("lint", func(*http.Request) any { return a.Lint() }),
 		"/debug/limit":      server.View("limit", func(*http.Request) any { return a.Limit() }),
 		"GET /debug/log":    server.View("log level", func(*http.Request) any { return map[string]string{"level": a.log.Level()} }),
 		"PUT /debug/log":    http.HandlerFunc(a.putLogLevel),

@@ -45,15 +45,22 @@ func (a *App) protect(endpoints map[string]string) error {
 func reachable(endpoints map[string]string) []string {
 	var out []string
 	for _, name := range []string{server.GRPC, server.HTTP} {
-		host, _, err := net.SplitHostPort(endpoints[name])
-		if err != nil {
-			continue // it is off, or no address of TCP
-		}
-		if ip, err := netip.ParseAddr(host); err == nil && !ip.IsLoopback() {
+		if fromOutside(endpoints[name]) {
 			out = append(out, name+" "+endpoints[name])
 		}
 	}
 	return out
+}
+
+// fromOutside reports whether other machines can connect to a bound address; ""
+// is that of a listener that is off.
+func fromOutside(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false // it is off, or no address of TCP
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && !ip.IsLoopback()
 }
 
 // sharedRegistry reports whether other machines find this instance.
