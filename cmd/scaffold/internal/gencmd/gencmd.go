@@ -37,8 +37,8 @@ func NewCommand() *cobra.Command {
 		Long: `Generate the .pb.go and _grpc.pb.go files beside every .proto file at PATH: files, or directories to search.
 Default: ` + DefaultPath + ` below the nearest go.mod. The names of changed files go to standard output.
 
-google/protobuf, google/api and google/rpc can be imported and need not be on disk. Stubs come from the protoc-gen-go-grpc
-that the module's go.mod pins as a tool.
+google/protobuf, google/api, google/rpc and buf/validate can be imported and need not be on disk. Stubs come from the
+protoc-gen-go-grpc that the module's go.mod pins as a tool.
 
 A .proto whose methods have google.api.http annotations gets three files more: its routes (.pb.gw.go), the
 OpenAPI document of them (.swagger.json), and both in the form that the framework's Service takes (_routes.pb.go).

@@ -29,10 +29,12 @@ import (
 	_ "google.golang.org/protobuf/types/known/structpb"
 	_ "google.golang.org/protobuf/types/known/timestamppb"
 	_ "google.golang.org/protobuf/types/known/wrapperspb"
+
+	_ "plinth.internal/middleware/validate" // buf/validate, as services that check its rules have it
 )
 
 // Compile parses and links the .proto files names (slash-separated, relative to the module root) and everything they import. Imports are
-// looked for through open first, then among google/protobuf, google/api and google/rpc, which need not be on disk.
+// looked for through open first, then among google/protobuf, google/api, google/rpc and buf/validate, which need not be on disk.
 //
 // What is wrong in the sources comes as a [*SyntaxError] with every finding; each source must say go_package.
 func Compile(ctx context.Context, open Open, names []string) (*Request, error) {
@@ -91,8 +93,8 @@ func compile(ctx context.Context, compiler *protocompile.Compiler, names []strin
 	return files, nil
 }
 
-// resolver finds sources through open, and Google's common files among the descriptors that are part of this program. Only those files
-// count: what else the program happens to link in must not decide whether a user's file compiles.
+// resolver finds sources through open, and Google's common files and protovalidate's among the descriptors that are part of this program.
+// Only those files count: what else the program happens to link in must not decide whether a user's file compiles.
 func resolver(open Open) func(name string) (protocompile.SearchResult, error) {
 	standard := protocompile.WithStandardImports(protocompile.ResolverFunc(func(name string) (protocompile.SearchResult, error) {
 		f, err := protoregistry.GlobalFiles.FindFileByPath(name)
@@ -106,12 +108,12 @@ func resolver(open Open) func(name string) (protocompile.SearchResult, error) {
 		if !errors.Is(err, fs.ErrNotExist) {
 			return protocompile.SearchResult{}, err
 		}
-		if strings.HasPrefix(name, "google/") {
+		if strings.HasPrefix(name, "google/") || strings.HasPrefix(name, "buf/validate/") {
 			if found, err := standard.FindFileByPath(name); err == nil {
 				return found, nil
 			}
 		}
-		return protocompile.SearchResult{}, fmt.Errorf("no file %q below the module root, nor among google/protobuf, google/api and google/rpc", name)
+		return protocompile.SearchResult{}, fmt.Errorf("no file %q below the module root, nor among google/protobuf, google/api, google/rpc and buf/validate", name)
 	}
 }
 

@@ -45,12 +45,12 @@ func TestDiagnostics(t *testing.T) {
 		},
 		{
 			"import", head + "import \"nope.proto\";\n",
-			[]string{`a.proto:4:8: no file "nope.proto" below the module root, nor among google/protobuf, google/api and google/rpc`, `     4 | import "nope.proto";`, `       |        ^^^^^^^^^^^^`},
+			[]string{`a.proto:4:8: no file "nope.proto" below the module root, nor among google/protobuf, google/api, google/rpc and buf/validate`, `     4 | import "nope.proto";`, `       |        ^^^^^^^^^^^^`},
 		},
 		{
 			"only google's files are linked in", head + "import \"etcd/api/etcdserverpb/rpc.proto\";\n",
 			[]string{
-				`a.proto:4:8: no file "etcd/api/etcdserverpb/rpc.proto" below the module root, nor among google/protobuf, google/api and google/rpc`,
+				`a.proto:4:8: no file "etcd/api/etcdserverpb/rpc.proto" below the module root, nor among google/protobuf, google/api, google/rpc and buf/validate`,
 				`     4 | import "etcd/api/etcdserverpb/rpc.proto";`, `       |        ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^`,
 			},
 		},
@@ -116,6 +116,34 @@ service S { rpc X(A) returns (A) { option (google.api.http) = { get: "/x" }; } }
 	}
 	if len(files) != 1 || files[0].Name != "a.pb.go" || !bytes.Contains(files[0].Content, []byte("package av1")) {
 		t.Errorf("files %v", files)
+	}
+}
+
+// TestRules: the rules of protovalidate can be written without buf/validate on disk, and the generated code leads to the package of the
+// rules that services already have.
+func TestRules(t *testing.T) {
+	r, err := compileOne(t, head+`
+import "buf/validate/validate.proto";
+message A { string id = 1 [(buf.validate.field).string.max_len = 8]; }
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := r.Messages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const pkg = `_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"`
+	if len(files) != 1 || !bytes.Contains(files[0].Content, []byte(pkg)) {
+		t.Errorf("files %v, want one that imports %s", files, pkg)
+	}
+
+	_, err = compileOne(t, head+`
+import "buf/validate/validate.proto";
+message A { string id = 1 [(buf.validate.field).string.max_length = 8]; }
+`)
+	if err == nil || !strings.Contains(err.Error(), "max_length") {
+		t.Errorf("a rule that there is not: %v", err)
 	}
 }
 
