@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/user"
+	"regexp"
 	"strings"
 	"time"
 
@@ -28,7 +29,7 @@ import (
 
 const (
 	exitCodes = "Exit codes: 0 done; 1 not done, and nothing has changed; 2 wrong use."
-	which     = "SERVICE is the service whose document it is; without it, or with " + etcd.Default + ", it is the one that all services read."
+	which     = "DOCUMENT is the name of a service for its own document, or " + etcd.Default + " for the one that all services read."
 )
 
 // NewCommand returns `scaffold config`.
@@ -180,10 +181,33 @@ func plain(text string) string {
 	}, text)
 }
 
-// split takes the service off the front of the arguments, if it is there.
-func split(args []string, rest int) (service string, others []string) {
-	if len(args) > rest {
-		return args[0], args[1:]
+// documentName is the form that the framework asks of the names of services.
+var documentName = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// arguments checks that a document comes first, and how many arguments there are;
+// most of 0 is any number. Which document is always said: a name that was left out
+// must not make a change of one service one of all services.
+func arguments(rest string, least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		forms := forms(cmd, rest)
+		switch {
+		case len(args) == 0:
+			return ui.Usage("which document was not said", forms)
+		case !documentName.MatchString(args[0]):
+			return ui.Usage(fmt.Sprintf("the document comes first, and %q cannot be a service's name: a-z, 0-9 and -, a letter first", args[0]), forms)
+		case len(args) < least:
+			return ui.Usage(fmt.Sprintf("the document is %s, but %s is missing", args[0], rest), forms)
+		case most > 0 && len(args) > most:
+			return ui.Usage(fmt.Sprintf("%d arguments, at most %d are allowed", len(args), most), forms)
+		}
+		return nil
 	}
-	return etcd.Default, args
+}
+
+// forms are the two ways to call a command.
+func forms(cmd *cobra.Command, rest string) string {
+	if rest != "" {
+		rest = " " + rest
+	}
+	return fmt.Sprintf("%[1]s SERVICE%[2]s\nor for all services: %[1]s %[3]s%[2]s", cmd.CommandPath(), rest, etcd.Default)
 }

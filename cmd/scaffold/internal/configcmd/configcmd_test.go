@@ -121,7 +121,7 @@ func TestCommands(t *testing.T) {
 
 	matches(t, "nothing to do", must(t, "set", "orders", "limits.per_user=5"), `^orders says so already; nothing was written\n$`)
 	matches(t, "a change", must(t, "set", "orders", "limits.per_user=6", "--author", "bob"), `^- limits\.per_user: 5\n\+ limits\.per_user: 6\n`)
-	matches(t, "for all", must(t, "set", "clients.default.timeout=1s", "limits.per_user=1"), `default is at revision`)
+	matches(t, "for all", must(t, "set", "default", "clients.default.timeout=1s", "limits.per_user=1"), `default is at revision`)
 
 	out, note, err = scaffold(t, "", "get", "orders", "limits.per_user")
 	if err != nil || out != "6\n" {
@@ -135,13 +135,13 @@ func TestCommands(t *testing.T) {
 
 	matches(t, "take out", must(t, "set", "orders", "--unset", "clients"), `^- clients\.billing\.timeout: 2s\n`)
 	out = must(t, "history", "orders")
-	matches(t, "history", out, `(?s)^VERSION +REVISION +TIME +AUTHOR +CHANGED +MESSAGE\n3 \(in use\) .* clients\.billing\.timeout .*\n2 .* bob +limits\.per_user .*\n1 .* ann@\S+ +clients\.billing\.timeout, limits\.per_user +begin\n$`)
+	matches(t, "history", out, `(?s)^VERSION +REVISION +TIME +AUTHOR +CHANGED +MESSAGE\n3 \(newest\) .* clients\.billing\.timeout .*\n2 .* bob +limits\.per_user .*\n1 .* ann@\S+ +clients\.billing\.timeout, limits\.per_user +begin\n$`)
 
 	matches(t, "rollback", must(t, "rollback", "orders", "1"), `version 4;`)
 	if got, want := w.document("orders"), "limits:\n  per_user: 5\nclients:\n  billing:\n    timeout: 2s\n"; got != want {
 		t.Errorf("after the rollback\n%s, want\n%s", got, want)
 	}
-	matches(t, "history", must(t, "history", "orders"), `\n?4 \(in use\) .* rollback to version 1\n`)
+	matches(t, "history", must(t, "history", "orders"), `\n?4 \(newest\) .* rollback to version 1\n`)
 	fails(t, "no_such_version", 0, "rollback", "orders", "17")
 	matches(t, "history of none", must(t, "history", "payments"), `^$`)
 
@@ -149,9 +149,48 @@ func TestCommands(t *testing.T) {
 	if _, err := w.client.Put(t.Context(), "/plinth/config/orders", "limits: {per_user: 9}"); err != nil {
 		t.Fatal(err)
 	}
-	matches(t, "past the commands", must(t, "history", "orders"), `\n- \(in use\) .* unknown `)
+	matches(t, "past the commands", must(t, "history", "orders"), `\n- \(newest\) .* unknown `)
 	must(t, "set", "orders", "limits.per_user=10")
-	matches(t, "it is kept", must(t, "history", "orders"), `(?s)\n6 \(in use\).*\n5 .* unknown .*\n4 `)
+	matches(t, "it is kept", must(t, "history", "orders"), `(?s)\n6 \(newest\).*\n5 .* unknown .*\n4 `)
+}
+
+// TestDocumentIsSaid: a name that was left out does not make a change of one service
+// one of all of them, and a name that no service can have is wrong use, said before
+// etcd is asked.
+func TestDocumentIsSaid(t *testing.T) {
+	t.Setenv(access.EnvEndpoints, "")
+	const no = ` cannot be a service's name`
+	for _, tt := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"rollback", "hello"}, "the document is hello, but VERSION is missing"},
+		{[]string{"rollback", "3"}, `the document comes first, and "3"` + no},
+		{[]string{"rollback"}, "which document was not said"},
+		{[]string{"set", "a.b=1"}, `"a.b=1"` + no},
+		{[]string{"set", "bad name", "a=1"}, `"bad name"` + no},
+		{[]string{"set", "--file", "default.yaml"}, "which document was not said"},
+		{[]string{"diff", "default.yaml"}, `"default.yaml"` + no},
+		{[]string{"diff", "a.b=1"}, `"a.b=1"` + no},
+		{[]string{"diff", "hello"}, "FILE|KEY=VALUE is missing"},
+		{[]string{"diff", "--unset", "a"}, "which document was not said"},
+		{[]string{"get"}, "which document was not said"},
+		{[]string{"get", "clients.default.timeout"}, `"clients.default.timeout"` + no},
+		{[]string{"get", "Hello"}, `"Hello"` + no},
+		{[]string{"get", "hello-"}, `"hello-"` + no},
+		{[]string{"get", "hello", "a", "b"}, "3 arguments, at most 2 are allowed"},
+		{[]string{"history"}, "which document was not said"},
+		{[]string{"history", "hello/1"}, `"hello/1"` + no},
+	} {
+		e := fails(t, "usage", ui.ExitUsage, tt.args...)
+		both := "scaffold config " + tt.args[0] + " "
+		if !strings.Contains(e.Message, tt.says) || !strings.Contains(e.Hint, both+"SERVICE") || !strings.Contains(e.Hint, both+"default") {
+			t.Errorf("%q: %s\nhint: %s\nwant %q and both forms", tt.args, e.Message, e.Hint, tt.says)
+		}
+	}
+	for _, name := range []string{"a", "default", "orders-2", strings.Repeat("a", 63)} {
+		fails(t, "no_endpoints", ui.ExitUsage, "get", name)
+	}
 }
 
 // TestLocking: nobody overwrites what he has not seen.
@@ -234,22 +273,26 @@ func TestDiff(t *testing.T) {
 		t.Errorf("output %q", out)
 	}
 	for _, tt := range []struct {
-		text string
-		args []string
-		want string
+		text  string
+		args  []string
+		want  string
+		count string
 	}{
-		{"limits: {per_user: 6, more: 1}\n", []string{"orders", path}, "- limits.burst: 1\n+ limits.more: 1\n- limits.per_user: 5\n+ limits.per_user: 6\n"},
-		{"# new\n" + before, []string{"orders", path}, "the keys and values are the same; the text differs\n"},
-		{"", []string{"orders", "limits.per_user=7"}, "- limits.per_user: 5\n+ limits.per_user: 7\n"},
-		{"", []string{"orders", "--unset", "limits.burst"}, "- limits.burst: 1\n"},
-		{"", []string{"limits.per_user=7"}, "+ limits.per_user: 7\n"},
-		{"limits: {per_user: 8}\n", []string{path}, "+ limits.per_user: 8\n"},
+		{"limits: {per_user: 6, more: 1}\n", []string{"orders", path}, "- limits.burst: 1\n+ limits.more: 1\n- limits.per_user: 5\n+ limits.per_user: 6\n", "3 keys of orders would change\n"},
+		{"# new\n" + before, []string{"orders", path}, "the keys and values are the same; the text differs\n", ""},
+		{"", []string{"orders", "limits.per_user=7"}, "- limits.per_user: 5\n+ limits.per_user: 7\n", "1 key of orders would change\n"},
+		{"", []string{"orders", "--unset", "limits.burst"}, "- limits.burst: 1\n", "1 key of orders would change\n"},
+		{"", []string{"default", "limits.per_user=7"}, "+ limits.per_user: 7\n", "1 key of default would change\n"},
+		{"limits: {per_user: 8}\n", []string{"default", path}, "+ limits.per_user: 8\n", "1 key of default would change\n"},
 	} {
 		write(tt.text)
-		out, _, err := scaffold(t, "", append([]string{"diff"}, tt.args...)...)
+		out, note, err := scaffold(t, "", append([]string{"diff"}, tt.args...)...)
 		e, ok := errors.AsType[*ui.Error](err)
-		if !ok || e.Exit != 1 || e.Code != "differs" || out != tt.want {
+		if !ok || e.Exit != 1 || e.Code != "differs" || !e.Outcome || out != tt.want {
 			t.Errorf("diff %q: %v\n%s\nwant\n%s", tt.args, err, out, tt.want)
+		}
+		if _, count, _ := strings.Cut(note, "\n"); count != tt.count {
+			t.Errorf("diff %q ends with %q, want %q", tt.args, count, tt.count)
 		}
 	}
 	if w.document("orders") != before {
@@ -289,7 +332,7 @@ func TestJSON(t *testing.T) {
 	if got := lines("diff", "orders", "a.b=2")[0]; got["changed"] != true || len(got["changes"].([]any)) != 1 {
 		t.Errorf("diff: %v", got)
 	}
-	if got := lines("history", "orders"); len(got) != 2 || got[0]["in_use"] != true || got[0]["author"] == "" {
+	if got := lines("history", "orders"); len(got) != 2 || got[0]["newest"] != true || got[0]["in_use"] != nil || got[0]["author"] == "" {
 		t.Errorf("history: %v", got)
 	}
 	if got := lines("rollback", "orders", "1")[0]; got["changed"] != false {

@@ -3,7 +3,6 @@ package configcmd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -69,7 +68,7 @@ func render(changes []change) string {
 func newDiffCommand() *cobra.Command {
 	var unset []string
 	cmd := &cobra.Command{
-		Use:   "diff [SERVICE] FILE|KEY=VALUE...",
+		Use:   "diff DOCUMENT FILE|KEY=VALUE...",
 		Short: "Show what scaffold config set would change",
 		Long: `Show which keys scaffold config set would change, and check the document as it does. Nothing is written. FILE is the whole document,
 - for standard input.
@@ -79,12 +78,13 @@ func newDiffCommand() *cobra.Command {
 Exit codes, as of diff(1): 0 nothing would change; 1 something would; 2 trouble: wrong use, no etcd, or a document that services would not take.`,
 		Example: `  scaffold config diff orders orders.yaml
   scaffold config diff orders clients.billing.timeout=500ms`,
-		Args: ui.Args(func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 && len(unset) == 0 {
-				return errors.New("what to compare with was not said")
-			}
-			return nil
-		}),
+	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		least := 2
+		if len(unset) > 0 {
+			least = 1
+		}
+		return arguments("FILE|KEY=VALUE", least, 0)(cmd, args)
 	}
 	cmd.Flags().StringArrayVar(&unset, "unset", nil, "key to take out, with all below it; may be given more than once")
 	return command(cmd, func(ctx context.Context, s *session, args []string) error {
@@ -112,14 +112,11 @@ func trouble(err error) error {
 const codeDiffers = "differs"
 
 func (s *session) diff(ctx context.Context, args, unset []string) error {
-	file := ""
-	if last := len(args) - 1; last >= 0 && len(unset) == 0 && !strings.Contains(args[last], "=") {
-		args, file = args[:last], args[last]
-		if len(args) > 1 {
-			return ui.Usage("more than SERVICE and FILE was given", "scaffold config diff --help")
-		}
+	name, rest, file := args[0], args[1:], ""
+	if len(rest) == 1 && len(unset) == 0 && !strings.Contains(rest[0], "=") {
+		rest, file = nil, rest[0]
 	}
-	name, settings, err := parseSettings(args)
+	settings, err := parseSettings(rest)
 	if err != nil {
 		return err
 	}
@@ -127,7 +124,7 @@ func (s *session) diff(ctx context.Context, args, unset []string) error {
 	if err != nil {
 		return s.explain(err)
 	}
-	next, err := s.changed(now, file, settings, unset)
+	next, err := s.changed(name, now, file, settings, unset)
 	if err != nil {
 		return err
 	}
@@ -143,12 +140,15 @@ func (s *session) diff(ctx context.Context, args, unset []string) error {
 	if !s.printer.JSON() {
 		s.printer.Notef("--- %s (%s)", name, d.who())
 	}
-	text := render(changes)
+	text, outcome := render(changes), ui.Count(len(changes), "key")+" of "+name+" would change"
 	if text == "" {
 		text = "the keys and values are the same; the text differs"
 	}
 	if err := s.printer.Result(text, written{head{"result", true}, d, true, changes}); err != nil {
 		return err
 	}
-	return &ui.Error{Code: codeDiffers, Message: fmt.Sprintf("%d keys of %s would change", len(changes), name), Exit: ui.ExitFailed, Reported: true}
+	if len(changes) > 0 && !s.printer.JSON() {
+		s.printer.Notef("%s", outcome)
+	}
+	return &ui.Error{Code: codeDiffers, Message: outcome, Exit: ui.ExitFailed, Outcome: true}
 }

@@ -14,7 +14,7 @@ import (
 
 func newGetCommand() *cobra.Command {
 	return command(&cobra.Command{
-		Use:   "get [SERVICE [KEY]]",
+		Use:   "get DOCUMENT [KEY]",
 		Short: "Print a document, or what the documents say of a key",
 		Long: `Print a document as it is in etcd; its revision and author stand on standard error. With KEY, print the value that the service's document
 and the one of all services give to it, or to all keys below it. What a service has of its file is on its /debug/config.
@@ -22,12 +22,9 @@ and the one of all services give to it, or to all keys below it. What a service 
 ` + which + "\n\n" + exitCodes,
 		Example: `  scaffold config get orders > orders.yaml
   scaffold config get orders clients.default.timeout`,
-		Args: ui.Args(cobra.MaximumNArgs(2)),
+		Args: arguments("[KEY]", 1, 2),
 	}, func(ctx context.Context, s *session, args []string) error {
-		name := etcd.Default
-		if len(args) > 0 {
-			name = args[0]
-		}
+		name := args[0]
 		if len(args) == 2 {
 			return s.getKey(ctx, name, args[1])
 		}

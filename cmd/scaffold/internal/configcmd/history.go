@@ -20,16 +20,18 @@ const maxKeys = 2
 
 func newHistoryCommand() *cobra.Command {
 	return command(&cobra.Command{
-		Use:   "history [SERVICE]",
+		Use:   "history DOCUMENT",
 		Short: "List the versions of a document, the newest first",
 		Long: fmt.Sprintf(`List the versions of a document, the newest first: the last %d that scaffold config wrote. One that was written past it is listed as
-long as it is in use, and kept when the next one is written.
+long as it is the newest, and kept when the next one is written.
+
+The newest is what services are told to use. One that cannot use it says so on its /health and goes on with the last one that it could use.
 
 `, etcd.MaxHistory) + which + "\n\n" + exitCodes,
 		Example: `  scaffold config history orders`,
-		Args:    ui.Args(cobra.MaximumNArgs(1)),
+		Args:    arguments("", 1, 1),
 	}, func(ctx context.Context, s *session, args []string) error {
-		name, _ := split(args, 0)
+		name := args[0]
 		now, err := s.Documents.Get(ctx, name)
 		if err != nil {
 			return s.explain(err)
@@ -51,7 +53,7 @@ type listed struct {
 	head
 	document
 
-	InUse   bool     `json:"in_use"`
+	Newest  bool     `json:"newest"` // of the document as it is; whether services use it is theirs to say
 	Changes []change `json:"changes"`
 }
 
@@ -75,8 +77,8 @@ func (s *session) list(name string, now etcd.Version, versions []etcd.Version) e
 		if v.Number > 0 {
 			number = strconv.FormatInt(v.Number, 10)
 		}
-		if l.InUse {
-			number += " (in use)"
+		if l.Newest {
+			number += " (newest)"
 		}
 		if !v.Time.IsZero() {
 			at = v.Time.Local().Format(time.DateTime)
@@ -88,7 +90,7 @@ func (s *session) list(name string, now etcd.Version, versions []etcd.Version) e
 	case len(versions) == 0:
 		s.printer.Notef("note: there is no document of %s, and no version of one", name)
 	case now.Revision == 0:
-		s.printer.Notef("note: the document of %s was deleted; scaffold config rollback puts a version back", name)
+		s.printer.Notef("note: the document of %s was deleted; scaffold config rollback %[1]s VERSION puts one back", name)
 	}
 	text := strings.TrimSuffix(b.String(), "\n")
 	if len(versions) == 0 {
@@ -116,21 +118,21 @@ func (l listed) keys() string {
 func newRollbackCommand() *cobra.Command {
 	var w writing
 	cmd := &cobra.Command{
-		Use:   "rollback [SERVICE] VERSION",
+		Use:   "rollback DOCUMENT VERSION",
 		Short: "Put an earlier version of a document back",
 		Long: `Put an earlier version of a document back. That is a new version: nothing is lost by it. The services' own check is not asked for again,
 since they had it before; what this framework knows is checked as scaffold config set does.
 
 ` + which + "\n\n" + exitCodes,
 		Example: `  scaffold config rollback orders 12 -m "too many timeouts"`,
-		Args:    ui.Args(cobra.RangeArgs(1, 2)),
+		Args:    arguments("VERSION", 2, 2),
 	}
 	w.add(cmd)
 	return command(cmd, func(ctx context.Context, s *session, args []string) error {
-		name, rest := split(args, 1)
-		number, err := strconv.ParseInt(rest[0], 10, 64)
+		name := args[0]
+		number, err := strconv.ParseInt(args[1], 10, 64)
 		if err != nil || number < 1 {
-			return ui.Usage(fmt.Sprintf("version %q is no number of one", rest[0]), "scaffold config history "+name)
+			return ui.Usage(fmt.Sprintf("version %q is no number of one", args[1]), "scaffold config history "+name+" lists them")
 		}
 		now, err := s.Documents.Get(ctx, name)
 		if err != nil {

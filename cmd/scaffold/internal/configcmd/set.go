@@ -33,7 +33,7 @@ func newSetCommand() *cobra.Command {
 	var unset []string
 	var force bool
 	cmd := &cobra.Command{
-		Use:   "set [SERVICE] [KEY=VALUE...]",
+		Use:   "set DOCUMENT [KEY=VALUE...]",
 		Short: "Change a document",
 		Long: `Change keys of a document, or with --file the whole of it. What is not changed stays as it is, comments too. The new document is checked
 first: that it is YAML, and that services could use what it says of the framework's keys; a service's own keys are known to the service alone.
@@ -43,14 +43,16 @@ Nobody is overwritten: if the document has changed since it was read, or is not 
 ` + which + " VALUE is YAML: 500ms, [a, b].\n\n" + exitCodes,
 		Example: `  scaffold config set orders clients.billing.timeout=500ms -m "billing is slow"
   scaffold config set orders --unset clients.billing.timeout
-  scaffold config set --file default.yaml --revision 17`,
+  scaffold config set default --file default.yaml --revision 17`,
+		Args: arguments("KEY=VALUE", 1, 0),
 	}
 	w.add(cmd)
 	cmd.Flags().StringVarP(&file, "file", "f", "", "the whole document, - for standard input")
 	cmd.Flags().StringArrayVar(&unset, "unset", nil, "key to take out, with all below it; may be given more than once")
 	cmd.Flags().BoolVar(&force, "force", false, "write what is YAML even if the framework of this command would not take it")
 	return command(cmd, func(ctx context.Context, s *session, args []string) error {
-		name, settings, err := parseSettings(args)
+		name := args[0]
+		settings, err := parseSettings(args[1:])
 		switch {
 		case err != nil:
 			return err
@@ -63,7 +65,7 @@ Nobody is overwritten: if the document has changed since it was read, or is not 
 		if err != nil {
 			return s.explain(err)
 		}
-		next, err := s.changed(now, file, settings, unset)
+		next, err := s.changed(name, now, file, settings, unset)
 		if err != nil {
 			return err
 		}
@@ -74,30 +76,26 @@ Nobody is overwritten: if the document has changed since it was read, or is not 
 	})
 }
 
-// parseSettings takes the arguments apart: the first may be a service.
-func parseSettings(args []string) (name string, settings [][2]string, err error) {
-	name = etcd.Default
-	if len(args) > 0 && !strings.Contains(args[0], "=") {
-		name, args = args[0], args[1:]
-	}
+// parseSettings takes the arguments behind the document apart.
+func parseSettings(args []string) (settings [][2]string, err error) {
 	for _, arg := range args {
 		key, value, ok := strings.Cut(arg, "=")
 		if !ok || key == "" {
-			return "", nil, ui.Usage(fmt.Sprintf("argument %q is no KEY=VALUE", arg), "clients.billing.timeout=500ms")
+			return nil, ui.Usage(fmt.Sprintf("argument %q is no KEY=VALUE", arg), "clients.billing.timeout=500ms")
 		}
 		settings = append(settings, [2]string{key, value})
 	}
-	return name, settings, nil
+	return settings, nil
 }
 
 // changed is a document after a change.
-func (s *session) changed(now etcd.Version, file string, settings [][2]string, unset []string) ([]byte, error) {
+func (s *session) changed(name string, now etcd.Version, file string, settings [][2]string, unset []string) ([]byte, error) {
 	if file != "" {
 		return s.readInput(file)
 	}
 	next, err := edit(now.Data, settings, unset)
 	if err != nil {
-		return nil, &ui.Error{Code: "not_editable", Message: err.Error(), Hint: "scaffold config get, change the file, scaffold config set --file", Err: err}
+		return nil, &ui.Error{Code: "not_editable", Message: err.Error(), Hint: fmt.Sprintf("scaffold config get %[1]s > FILE, change FILE, scaffold config set %[1]s --file FILE", name), Err: err}
 	}
 	return next, nil
 }

@@ -114,12 +114,12 @@ func run(ctx context.Context, p *ui.Printer, o options, args []string) error {
 		}
 	}
 	if len(changed) == 0 && !p.JSON() {
-		p.Notef("up to date: %d .proto file%s", len(names), plural(len(names)))
+		p.Notef("up to date: %s", ui.Count(len(names), ".proto file"))
 	}
 	if o.check && len(changed) > 0 {
 		return &ui.Error{
 			Code: "stale", Exit: ui.ExitDiffers, Path: changed[0].Name,
-			Message: fmt.Sprintf("%d generated file%s out of date", len(changed), plural(len(changed))), Hint: "scaffold gen",
+			Message: ui.Count(len(changed), "generated file") + " out of date", Hint: "scaffold gen",
 		}
 	}
 	return p.Result("", result{Type: "result", OK: true, Sources: len(names), Changed: len(changed)})
@@ -204,7 +204,7 @@ func explain(module protogen.Module, wrong *protogen.SyntaxError) error {
 		list = append(list, e)
 	}
 	if more := len(wrong.Diagnostics) - shownErrors; more > 0 {
-		list = append(list, &ui.Error{Code: protogen.CodeSyntax, Message: fmt.Sprintf("%d more error%s", more, plural(more))})
+		list = append(list, &ui.Error{Code: protogen.CodeSyntax, Message: ui.Count(more, "more error")})
 	}
 	return errors.Join(list...)
 }
@@ -267,11 +267,4 @@ func write(ctx context.Context, module protogen.Module, files []protogen.File) e
 		}
 	}
 	return nil
-}
-
-func plural(n int) string {
-	if n == 1 {
-		return ""
-	}
-	return "s"
 }

@@ -36,7 +36,10 @@ type Error struct {
 
 	// Reported says that the command has printed its own last line, which tells of the failure; [Report] adds nothing on standard output.
 	Reported bool
-	Err      error // the cause; may be nil
+	// Outcome says that nothing failed: it is one of the command's answers, which the command has printed, and has an exit code of its own.
+	// [Report] prints nothing.
+	Outcome bool
+	Err     error // the cause; may be nil
 }
 
 // Error returns the message with its code.
@@ -48,6 +51,14 @@ func (e *Error) Unwrap() error { return e.Err }
 // Usage returns an error about how the command was called: exit code 2.
 func Usage(message, hint string) *Error {
 	return &Error{Code: "usage", Message: message, Hint: hint, Exit: ExitUsage}
+}
+
+// Count is a number of things: "1 key", "2 keys".
+func Count(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
 }
 
 // Args makes the complaints of a check of the positional arguments usage errors.
@@ -130,7 +141,7 @@ func Report(cmd *cobra.Command, err error) int {
 		interrupted(list, context.Cause(ctx))
 	}
 	for _, e := range list {
-		if p.json && e.Reported {
+		if e.Outcome || p.json && e.Reported {
 			continue
 		}
 		if p.json {
@@ -140,7 +151,7 @@ func Report(cmd *cobra.Command, err error) int {
 		}
 	}
 	first := list[0]
-	if !first.Reported {
+	if !first.Reported && !first.Outcome {
 		_ = p.Result("", result{"result", false, first.Code})
 	}
 	if first.Exit == 0 {

@@ -51,6 +51,8 @@ func TestReport(t *testing.T) {
 		{name: "one line", err: fmt.Errorf("write: %w", errors.Join(errors.New("a"), errors.New("b"))), code: 1, inErr: []string{"error: write: a; b "}},
 		{name: "interrupted", ctx: interrupted, err: context.Canceled, code: 1, inErr: []string{"error: interrupted: interrupt signal received ", "[interrupted]"}},
 		{name: "interrupted, but it has a code", ctx: interrupted, err: full, code: 2, inErr: []string{"[bad_name]"}},
+		{name: "an outcome", err: &Error{Code: "differs", Message: "m", Exit: ExitDiffers, Outcome: true}, code: 3},
+		{name: "json, an outcome", json: true, err: &Error{Code: "differs", Message: "m", Outcome: true}, code: 1},
 		{name: "json, reported", json: true, err: &Error{Code: "calls_failed", Message: "m", Reported: true}, code: 1},
 		{
 			name: "json", json: true, err: full, code: 2,
@@ -62,6 +64,9 @@ func TestReport(t *testing.T) {
 			code, out, errOut := run(t, tt.ctx, tt.json, tt.err)
 			if code != tt.code {
 				t.Errorf("exit code %d, want %d", code, tt.code)
+			}
+			if len(tt.inErr) == 0 && errOut != "" {
+				t.Errorf("stderr %q, want nothing", errOut)
 			}
 			for _, want := range tt.inErr {
 				if !strings.Contains(errOut, want) {
@@ -75,5 +80,13 @@ func TestReport(t *testing.T) {
 				t.Errorf("stderr in JSON mode: %s", errOut)
 			}
 		})
+	}
+}
+
+func TestCount(t *testing.T) {
+	for n, want := range map[int]string{0: "0 keys", 1: "1 key", 2: "2 keys"} {
+		if got := Count(n, "key"); got != want {
+			t.Errorf("Count(%d): %q, want %q", n, got, want)
+		}
 	}
 }
