@@ -21,7 +21,8 @@ const openAPIPath = "/openapi.json"
 // The handlers that are registered in this process answer, with no connection in
 // between. Logs, metrics, limits and policies see such a call under the gRPC
 // method's name, and validation sees its messages. Routes of [Service.Handle] come
-// first where both match.
+// first where both match. Nil, and routes of a service that is not registered here,
+// end the start.
 func (s *Service) Gateway(register gateway.Register) {
 	s.app.server.Gateway(context.Background(), register)
 }

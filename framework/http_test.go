@@ -86,9 +86,14 @@ func TestRESTWrong(t *testing.T) {
 		want  string
 	}{
 		"no document": {func(_ context.Context, s *framework.Service) error { s.OpenAPI([]byte("{}")); return nil }, nil, "read OpenAPI document 1"},
-		"body":        {setupNotes, []framework.Option{framework.WithSetting("server.http.max_body", "-1")}, "server.http.max_body"},
-		"timeout":     {setupNotes, []framework.Option{framework.WithSetting("server.http.idle_timeout", "0s")}, "server.http.idle_timeout"},
-		"origin":      {setupNotes, []framework.Option{framework.WithSetting("server.http.cors.origins", "example.com")}, "server.http.cors.origins"},
+		"nil":         {func(_ context.Context, s *framework.Service) error { s.Gateway(nil); return nil }, nil, "Gateway was given nil; give it"},
+		"not registered": {
+			func(_ context.Context, s *framework.Service) error { s.Gateway(restv1.RestRoutes); return nil }, nil,
+			"test.rest.v1.Notes, which is not registered: call RegisterNotesServer",
+		},
+		"body":    {setupNotes, []framework.Option{framework.WithSetting("server.http.max_body", "-1")}, "server.http.max_body"},
+		"timeout": {setupNotes, []framework.Option{framework.WithSetting("server.http.idle_timeout", "0s")}, "server.http.idle_timeout"},
+		"origin":  {setupNotes, []framework.Option{framework.WithSetting("server.http.cors.origins", "example.com")}, "server.http.cors.origins"},
 		"credentials": {
 			setupNotes, []framework.Option{framework.WithSetting("server.http.cors.origins", "*"), framework.WithSetting("server.http.cors.credentials", "true")},
 			"server.http.cors.credentials",

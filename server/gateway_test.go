@@ -218,10 +218,14 @@ func TestGatewayErrors(t *testing.T) {
 	if err := late.Stop(t.Context()); err == nil || !strings.Contains(err.Error(), "add routes of gRPC methods: the server is listening already") {
 		t.Errorf("too late: %v at %v", err, at)
 	}
-	// Routes of a service that nobody registered say so.
-	_, at = serve(t, loopback(), func(s *server.Server) { s.Gateway(t.Context(), restv1.RestRoutes) })
-	if code, _, body := request(t, "GET", "http://"+at[server.HTTP]+"/v1/notes/a", ""); code != 501 || !strings.Contains(body, "unknown method") {
-		t.Errorf("%d %s", code, body)
+	s = build(t, loopback())
+	s.Gateway(t.Context(), nil)
+	s.Gateway(t.Context(), restv1.RestRoutes)
+	err := s.Listen(t.Context())
+	for _, want := range []string{"Gateway was given nil", "test.rest.v1.Notes, which is not registered"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("routes that nobody answers: %v, want %q", err, want)
+		}
 	}
 }
 

@@ -305,7 +305,8 @@ const (
 // with the gRPC method's name, and interceptors for payloads see its messages;
 // interceptors among GRPCOptions do not run. Routes of [Server.Handle] come first.
 //
-// Errors of fn are errors of [Server.Listen].
+// Errors of fn are errors of [Server.Listen], and so are an fn that is nil and routes
+// of a service that is not registered.
 func (s *Server) Gateway(ctx context.Context, fn gateway.Register) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -23,6 +23,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -63,6 +65,7 @@ type Gateway struct {
 	routes   map[route]string // to the method
 	handlers map[string]http.Handler
 	other    http.Handler // for routes without annotation
+	lookup   *route       // set while Describe looks for a route, before anything is served
 }
 
 // New builds a gateway without routes.
@@ -77,7 +80,7 @@ func New(cfg Config) *Gateway {
 		runtime.WithForwardResponseOption(binaryHeaders),
 		runtime.WithRoutingErrorHandler(
 			func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {
-				cfg.Unmatched(w, r, code)
+				g.unmatched(w, r, code)
 			}),
 		// A verb that a header or a form's type changes would be another method
 		// than the one that was asked for.
@@ -90,6 +93,9 @@ func New(cfg Config) *Gateway {
 
 // Register has fn add its routes.
 func (g *Gateway) Register(ctx context.Context, fn Register) error {
+	if fn == nil {
+		return errors.New("add REST routes: Gateway was given nil; give it the function that scaffold gen has made, such as ordersv1.OrdersRoutes")
+	}
 	if err := fn(ctx, g.mux, g.cfg.Conn); err != nil {
 		return fmt.Errorf("register routes: %w", err)
 	}
@@ -99,7 +105,8 @@ func (g *Gateway) Register(ctx context.Context, fn Register) error {
 // Describe tells the gateway of the services behind its connection, by their full
 // names; it looks their annotations up among the protos that are linked in. A
 // service whose proto is not there has no annotations. Two methods with the same
-// route are an error.
+// route are an error, and so is a route of a service that is not among them: nobody
+// would answer it.
 func (g *Gateway) Describe(services []string) error {
 	var errs []error
 	for _, service := range services {
@@ -114,7 +121,37 @@ func (g *Gateway) Describe(services []string) error {
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, g.unanswered(services)...)...)
+}
+
+// unanswered are errors for services that have routes here and are not described.
+func (g *Gateway) unanswered(services []string) (errs []error) {
+	for _, service := range annotated() {
+		if slices.Contains(services, service) {
+			continue
+		}
+		for _, b := range bindings(service) {
+			if _, taken := g.routes[b.route]; taken || !g.has(b.route) {
+				continue
+			}
+			name := service[strings.LastIndexByte(service, '.')+1:]
+			errs = append(errs, fmt.Errorf(
+				"add REST routes: Gateway has %s %s of %s, which is not registered: call Register%sServer in the setup, or add the routes of registered services only",
+				b.verb, b.pattern, service, name))
+			break // one route says it
+		}
+	}
+	return errs
+}
+
+// has reports whether a route was added. The mux cannot be asked for its routes; it
+// is given a request that the route matches, and nobody writes a response to it.
+func (g *Gateway) has(r route) bool {
+	var found route
+	g.lookup = &found
+	defer func() { g.lookup = nil }()
+	g.mux.ServeHTTP(nil, &http.Request{Method: r.verb, URL: &url.URL{Path: r.example()}, Header: http.Header{}})
+	return found == r
 }
 
 // ServeHTTP answers a request.
@@ -142,11 +179,22 @@ func (g *Gateway) around(next runtime.HandlerFunc) runtime.HandlerFunc {
 		c := &call{next: next, params: params}
 		handler := g.other
 		if pattern, ok := runtime.HTTPPattern(r.Context()); ok {
-			if method, ok := g.routes[route{r.Method, pattern.String()}]; ok {
+			matched := route{r.Method, pattern.String()}
+			if g.lookup != nil {
+				*g.lookup = matched
+				return
+			}
+			if method, ok := g.routes[matched]; ok {
 				c.method, handler = method, g.handlers[method]
 			}
 		}
 		handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callKey{}, c)))
+	}
+}
+
+func (g *Gateway) unmatched(w http.ResponseWriter, r *http.Request, status int) {
+	if g.lookup == nil {
+		g.cfg.Unmatched(w, r, status)
 	}
 }
 
@@ -197,7 +245,7 @@ func (g guard) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 func (g *Gateway) failed(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
 	c := callOf(ctx)
 	if c == nil { // no route was found, because the path is none
-		g.cfg.Unmatched(w, r, http.StatusBadRequest)
+		g.unmatched(w, r, http.StatusBadRequest)
 		return
 	}
 	w.Header().Del("Trailer")

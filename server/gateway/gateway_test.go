@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -97,6 +98,60 @@ func TestGuard(t *testing.T) {
 	g.routes[route{http.MethodGet, "/v1/notes"}] = "other.Service/List"
 	if err := g.Describe([]string{"test.rest.v1.Notes"}); err == nil || !strings.Contains(err.Error(), "route GET /v1/notes: other.Service/List and test.rest.v1.Notes/List both have it") {
 		t.Errorf("two methods with one route: %v", err)
+	}
+}
+
+// TestUnanswered: routes that nobody would answer are said, by the service that is
+// to be registered; those of hand-written code are not looked at.
+func TestUnanswered(t *testing.T) {
+	made := func() *Gateway {
+		var called []string
+		return New(Config{
+			Conn:      Guard(elsewhere{&called}),
+			Around:    func(string, middleware.HTTPHandler) http.Handler { return http.NotFoundHandler() },
+			Unmatched: func(http.ResponseWriter, *http.Request, int) { t.Error("a request that nobody made was answered") },
+		})
+	}
+	g := made()
+	if err := g.Register(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "Gateway was given nil; give it the function that scaffold gen has made") {
+		t.Errorf("nil: %v", err)
+	}
+	if err := g.Describe(nil); err != nil {
+		t.Errorf("no routes: %v", err)
+	}
+	if err := g.Register(t.Context(), restv1.RestRoutes); err != nil {
+		t.Fatal(err)
+	}
+	err := g.Describe([]string{"other.Service"})
+	const want = "Gateway has GET /v1/notes/{id=*} of test.rest.v1.Notes, which is not registered: call RegisterNotesServer"
+	if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("not registered: %v, want one with %q", err, want)
+	}
+	for _, b := range bindings("test.rest.v1.Notes") {
+		if !g.has(b.route) || made().has(b.route) || g.has(route{http.MethodTrace, b.pattern}) {
+			t.Errorf("%v is not found where it is, or found where it is not", b.route)
+		}
+	}
+	if err := g.Describe([]string{"test.rest.v1.Notes"}); err != nil {
+		t.Errorf("registered: %v", err)
+	}
+
+	g = made()
+	own := func(_ context.Context, mux *runtime.ServeMux, _ grpc.ClientConnInterface) error {
+		return mux.HandlePath(http.MethodGet, "/v1/{anything}/{id}", func(http.ResponseWriter, *http.Request, map[string]string) {
+			t.Error("a route was called at the start")
+		})
+	}
+	if err := g.Register(t.Context(), own); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Describe(nil); err != nil {
+		t.Errorf("routes without annotation: %v", err)
+	}
+	for in, want := range map[string]string{"/a/{b=*}": "/a/x", "/{a=b/*/c/**}/{d=*}:e": "/b/x/c/x/x:e", "/a/*/b": "/a/x/b"} {
+		if got := (route{"GET", in}).example(); got != want {
+			t.Errorf("an example of %s is %s, want %s", in, got, want)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package gateway
 import (
 	"net/http"
 	"regexp"
+	"slices"
 
 	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/protobuf/proto"
@@ -17,6 +18,21 @@ type binding struct {
 	route
 
 	method string // "shop.v1.Orders/Get"
+}
+
+// annotated are the services with routes among all protos that are linked in,
+// sorted.
+func annotated() (services []string) {
+	protoregistry.GlobalFiles.RangeFiles(func(f protoreflect.FileDescriptor) bool {
+		for i := range f.Services().Len() {
+			if name := string(f.Services().Get(i).FullName()); len(bindings(name)) > 0 {
+				services = append(services, name)
+			}
+		}
+		return true
+	})
+	slices.Sort(services)
+	return services
 }
 
 // bindings are the routes of a service's annotations.
@@ -63,6 +79,16 @@ func pattern(r *annotations.HttpRule) (verb, template string) {
 		return p.Custom.GetKind(), p.Custom.GetPath()
 	}
 	return "", ""
+}
+
+var (
+	variable = regexp.MustCompile(`\{[^=}]+=([^}]*)\}`)
+	wildcard = regexp.MustCompile(`\*+`)
+)
+
+// example is a path that the route matches.
+func (r route) example() string {
+	return wildcard.ReplaceAllString(variable.ReplaceAllString(r.pattern, "$1"), "x")
 }
 
 var short = regexp.MustCompile(`\{([^=}]+)\}`)
