@@ -80,6 +80,7 @@ func TestGateway(t *testing.T) {
 		{"GET", "/v1/books/b/notes/a", "", nil, 200, []string{`"id":"a"`, `"text":"b"`}, "test.rest.v1.Notes/Get OK"},
 		{"GET", "/v1/notes/special", "", nil, 200, []string{"special"}, "GET /v1/notes/special OK"},
 		{"PUT", "/v1/notes/a", `{"text":"hello","count":3,"new":1}`, nil, 200, []string{`"id":"a"`, `"text":"hello"`}, "test.rest.v1.Notes/Put OK"},
+		{"PUT", "/v1/notes/a?bogus=1", `{"txet":"hello"}`, nil, 200, []string{`"id":"a"`, `"text":""`}, "test.rest.v1.Notes/Put OK"},
 		{
 			"GET", "/v1/notes/metadata", "", []string{"X-Color", "red", "Raw-Bin", "AP8=", "Authorization", "Bearer x"}, 200,
 			[]string{"/test.rest.v1.Notes/Get", "x-color=[red]", `authorization=[Bearerx]out=0`, `raw-bin=[\"\\x00`}, "test.rest.v1.Notes/Get OK",

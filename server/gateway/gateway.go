@@ -14,7 +14,8 @@
 //   - Headers of the request are the handler's metadata under their own names, and
 //     the metadata of its answer the headers of the response; what HTTP itself
 //     and connections need is left out.
-//   - Fields that a message does not know are ignored, as over gRPC.
+//   - Fields and query parameters that a message does not know are ignored, as over
+//     gRPC: a client of a newer proto can call an older server.
 package gateway
 
 import (
