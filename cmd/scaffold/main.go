@@ -8,6 +8,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -41,7 +42,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return unknownCommand(cmd, args[0])
+				return ui.UnknownCommand(cmd, args[0])
 			}
 			return cmd.Help()
 		},
@@ -51,8 +52,15 @@ func newRoot() *cobra.Command {
 		SuggestionsMinimumDistance: 2,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if cmd.HasSubCommands() && cmd.Flags().NArg() > 0 { // the flag is of a command that there is not
+			return ui.UnknownCommand(cmd, cmd.Flags().Arg(0))
+		}
+		if f := cmd.Flags().Lookup("json"); f != nil && slices.Contains(os.Args, "--json") { // it may stand behind what could not be read
+			_ = f.Value.Set("true") // a bool
+		}
 		return ui.Usage(err.Error(), cmd.CommandPath()+" --help")
 	})
+	root.SetHelpCommand(newHelpCommand(root))
 	root.AddCommand(
 		democmd.NewCommand(),
 		newcmd.NewCommand(),
@@ -67,10 +75,21 @@ func newRoot() *cobra.Command {
 	return root
 }
 
-func unknownCommand(root *cobra.Command, name string) error {
-	hint := "scaffold --help"
-	if near := root.SuggestionsFor(name); len(near) > 0 {
-		hint = "scaffold " + near[0]
+// newHelpCommand returns `scaffold help`. Cobra's own ends well for a command that there is not.
+func newHelpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Explain a command",
+		RunE: func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			if err != nil {
+				return ui.Usage(err.Error(), "scaffold --help")
+			}
+			if len(rest) > 0 {
+				return ui.UnknownCommand(cmd, rest[0])
+			}
+			cmd.InitDefaultHelpFlag()
+			return cmd.Help()
+		},
 	}
-	return ui.Usage("unknown command \""+name+"\"", hint)
 }

@@ -35,6 +35,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("GOPATH", caches[2])
 			env.Setenv("GOWORK", "off")
 			env.Setenv("CHECKOUT", root)
+			env.Setenv("BIN", filepath.SplitList(env.Getenv("PATH"))[0]) // with this program alone
 			env.Setenv("GIT_CEILING_DIRECTORIES", env.WorkDir)
 			env.Setenv("GIT_AUTHOR_NAME", "T")
 			env.Setenv("GIT_AUTHOR_EMAIL", "t@example.com")

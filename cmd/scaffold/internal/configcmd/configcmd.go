@@ -41,11 +41,13 @@ func NewCommand() *cobra.Command {
 command line. They set hot keys only, and a change is in use within a second.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return ui.Usage(fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath()), cmd.CommandPath()+" --help")
+				return ui.UnknownCommand(cmd, args[0])
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+
+		SuggestionsMinimumDistance: 2,
 	}
 	cmd.AddCommand(newGetCommand(), newSetCommand(), newDiffCommand(), newHistoryCommand(), newRollbackCommand())
 	return cmd

@@ -81,7 +81,7 @@ func parseSettings(args []string) (settings [][2]string, err error) {
 	for _, arg := range args {
 		key, value, ok := strings.Cut(arg, "=")
 		if !ok || key == "" {
-			return nil, ui.Usage(fmt.Sprintf("argument %q is no KEY=VALUE", arg), "clients.billing.timeout=500ms")
+			return nil, ui.Usage(fmt.Sprintf("argument %q is no KEY=VALUE", arg), "such as clients.billing.timeout=500ms")
 		}
 		settings = append(settings, [2]string{key, value})
 	}

@@ -44,7 +44,7 @@ client stack while one instance is killed with SIGKILL and started again. Nothin
 Exit codes: 0 no call failed, 1 a call failed or the demo could not run, 2 wrong use.`,
 		Example: `  scaffold demo
   scaffold demo --duration 20s --json`,
-		Args: ui.Args(cobra.NoArgs),
+		Args: ui.Arguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.duration < minDuration {
 				return ui.Usage(fmt.Sprintf("--duration %v is too short to kill an instance and start it again", o.duration),

@@ -9,7 +9,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"strings"
@@ -134,9 +136,14 @@ func find(module protogen.Module, args []string) ([]string, error) {
 	switch {
 	case errors.Is(err, protogen.ErrOutside):
 		return nil, &ui.Error{Code: "outside_module", Message: err.Error(), Hint: "run it in the module that the file belongs to", Exit: ui.ExitUsage, Err: err}
+	case errors.Is(err, protogen.ErrNotProto):
+		return nil, &ui.Error{Code: "not_proto", Message: err.Error(), Hint: "scaffold gen PATH, a .proto file or a directory with some", Exit: ui.ExitUsage, Err: err}
 	case errors.Is(err, os.ErrNotExist), err == nil && len(names) == 0:
 		shown := strings.Join(args, ", ")
-		if shown == "" {
+		if missing, ok := errors.AsType[*fs.PathError](err); ok {
+			shown = missing.Path
+		}
+		if len(args) == 0 {
 			shown = DefaultPath
 		}
 		return nil, &ui.Error{
@@ -162,10 +169,13 @@ func generate(ctx context.Context, module protogen.Module, names []string) ([]pr
 	}
 	if request.HasServices() {
 		plugin, err := protogen.FindPlugin(ctx, module.Dir)
+		if errors.Is(err, exec.ErrNotFound) {
+			return nil, nil, &ui.Error{Code: "no_go", Message: err.Error(), Hint: "install Go, and put it in PATH", Err: err}
+		}
 		if err != nil {
 			return nil, nil, &ui.Error{
 				Code: "no_grpc_plugin", Message: err.Error(), Path: filepath.Join(module.Dir, "go.mod"), Err: err,
-				Hint: "go get -tool " + protogen.Plugin + "@" + protogen.PluginVersion,
+				Hint: "go get -tool " + protogen.Plugin + "@" + protogen.PluginVersion + "\nif go.mod has it and it could not be fetched: go mod download",
 			}
 		}
 		stubs, err := request.Services(ctx, plugin)
@@ -179,7 +189,8 @@ func generate(ctx context.Context, module protogen.Module, names []string) ([]pr
 		if errors.Is(err, protogen.ErrGateway) {
 			return nil, nil, &ui.Error{
 				Code: "no_gateway_plugin", Message: err.Error(), Path: filepath.Join(module.Dir, "go.mod"), Err: err,
-				Hint: "if go.mod does not have it: go get " + protogen.GatewayModule + "@" + protogen.GatewayVersion,
+				Hint: "if go.mod does not have it: go get " + protogen.GatewayModule + "@" + protogen.GatewayVersion +
+					"\nif it could not be fetched: go mod download",
 			}
 		}
 		if err != nil {

@@ -31,7 +31,7 @@ instead, and says so; --framework or ` + project.FrameworkEnv + ` names another 
 Exit codes: 0 made, 1 an error (nothing is left), 2 wrong use.`,
 		Example: `  scaffold new orders --module github.com/acme/orders
   scaffold new orders --module github.com/acme/orders --calls billing=github.com/acme/billing@../billing`,
-		Args: ui.Args(cobra.ExactArgs(1)),
+		Args: ui.Arguments,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Name = args[0]
 			return run(cmd.Context(), ui.NewPrinter(cmd), o, calls)

@@ -48,14 +48,14 @@ type options struct {
 	wait   time.Duration
 }
 
-func newCommand(use, short, long, example string, args int, want func(args []string) (wish, error)) *cobra.Command {
+func newCommand(use, short, long, example string, want func(args []string) (wish, error)) *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
 		Use:     use,
 		Short:   short,
 		Long:    long + "\n\n" + which + "\n\n" + exitCodes,
 		Example: example,
-		Args:    ui.Args(cobra.ExactArgs(args)),
+		Args:    ui.Arguments,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			w, err := want(args)
 			if err != nil {
@@ -80,7 +80,7 @@ func NewDrainCommand() *cobra.Command {
 of rotation however often it has to register again, until scaffold undrain, or until it stops.`,
 		`  scaffold drain orders-k3x7q
   scaffold drain orders-k3x7q --wait 20s --json`,
-		1, func([]string) (wish, error) {
+		func([]string) (wish, error) {
 			return wish{
 				apply: func(o registry.Override) registry.Override { o.State = registry.Draining; return o },
 				shows: func(inst registry.Instance) bool { return inst.State == registry.Draining },
@@ -97,7 +97,7 @@ func NewUndrainCommand() *cobra.Command {
 		`Take back what scaffold drain did. An instance that drains by itself, because it is stopping, goes on with that. With SERVICE/ID it
 also takes away what an instance that died has left behind.`,
 		`  scaffold undrain orders-k3x7q`,
-		1, func([]string) (wish, error) {
+		func([]string) (wish, error) {
 			return wish{
 				clears: true,
 				apply:  func(o registry.Override) registry.Override { o.State = ""; return o },
@@ -119,7 +119,7 @@ func NewWeightCommand() *cobra.Command {
 reset, or 0, gives the instance its own weight back. To give it no calls at all, use scaffold drain.`, registry.DefaultWeight, maxWeight),
 		`  scaffold weight orders-k3x7q 10
   scaffold weight orders-k3x7q reset`,
-		2, func(args []string) (wish, error) {
+		func(args []string) (wish, error) {
 			n, err := strconv.Atoi(args[1])
 			if args[1] == "reset" {
 				n, err = 0, nil

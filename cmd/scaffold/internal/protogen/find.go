@@ -22,6 +22,9 @@ type Module struct {
 // ErrNoModule says that no go.mod was found in a directory or above it.
 var ErrNoModule = errors.New("no go.mod in this directory or above it")
 
+// ErrNotProto says that a path is a file, but no .proto file.
+var ErrNotProto = errors.New("neither a directory nor a .proto file")
+
 // FindModule returns the module that dir is in: the nearest go.mod upwards.
 func FindModule(dir string) (Module, error) {
 	start, err := filepath.Abs(dir)
@@ -80,7 +83,7 @@ func (m Module) Protos(paths []string) ([]string, error) {
 		}
 		if !info.IsDir() {
 			if !strings.HasSuffix(name, ".proto") {
-				return nil, fmt.Errorf("look for .proto files: %s is neither a directory nor a .proto file", path)
+				return nil, fmt.Errorf("%w: %s", ErrNotProto, path)
 			}
 			names = append(names, name)
 			continue

@@ -102,7 +102,7 @@ func FindPlugin(ctx context.Context, dir string) (string, error) {
 	cmd.Dir, cmd.Stderr = dir, &errOut
 	out, err := cmd.Output()
 	if errors.Is(err, exec.ErrNotFound) {
-		return "", fmt.Errorf("find the go command (install Go and put it in PATH): %w", err)
+		return "", fmt.Errorf("find the go command: %w", err)
 	}
 	if err != nil {
 		return "", fmt.Errorf("find the generator of gRPC stubs (%s): %w", firstLine(errOut.String()), errors.Join(err, context.Cause(ctx)))
@@ -121,9 +121,14 @@ func files(response *pluginpb.CodeGeneratorResponse) ([]File, error) {
 	return list, nil
 }
 
+// firstLine is what the go command complains of first, past its progress.
 func firstLine(s string) string {
-	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
-	return line
+	for line := range strings.Lines(s) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "go: downloading ") {
+			return line
+		}
+	}
+	return "it says nothing"
 }
 
 // newRequest puts the files in the order that plugins are promised: every file after the files it imports.

@@ -108,7 +108,7 @@ func (r *Request) goRun(ctx context.Context, dir, plugin string, names []string,
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = dir, bytes.NewReader(input), &out, &errOut
 	err = cmd.Run()
 	if errors.Is(err, exec.ErrNotFound) {
-		return nil, fmt.Errorf("find the go command (install Go and put it in PATH): %w", err)
+		return nil, fmt.Errorf("find the go command: %w", err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %s: %w", ErrGateway, path.Base(plugin), firstLine(errOut.String()), errors.Join(err, context.Cause(ctx)))

@@ -44,7 +44,7 @@ Exit codes: 0 listed, however the instances are; 1 the registry could not be rea
 		Example: `  scaffold ps --endpoints 127.0.0.1:2379
   scaffold ps orders --watch
   scaffold ps --json | jq -r 'select(.health == "unreachable") | .id'`,
-		Args: ui.Args(cobra.MaximumNArgs(1)),
+		Args: ui.Arguments,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				o.service = args[0]

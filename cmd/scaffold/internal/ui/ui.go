@@ -61,14 +61,35 @@ func Count(n int, thing string) string {
 	return fmt.Sprintf("%d %s", n, thing)
 }
 
-// Args makes the complaints of a check of the positional arguments usage errors.
-func Args(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return Usage(err.Error(), cmd.CommandPath()+" --help")
+// Arguments holds the positional arguments against the Use line of the command: each word of it is one, and those in brackets may be left
+// out. What is wrong is an error of usage that names the argument.
+func Arguments(cmd *cobra.Command, args []string) error {
+	names := strings.Fields(cmd.Use)[1:]
+	form := cmd.CommandPath() + strings.TrimPrefix(cmd.Use, cmd.Name())
+	for i, name := range names {
+		switch {
+		case i < len(args) && args[i] == "":
+			return Usage(strings.Trim(name, "[]")+" is empty", form)
+		case i >= len(args) && !strings.HasPrefix(name, "["):
+			return Usage(name+" is missing", form)
 		}
-		return nil
 	}
+	if len(args) > len(names) {
+		return Usage(fmt.Sprintf("argument %q is one too many", args[len(names)]), form)
+	}
+	return nil
+}
+
+// UnknownCommand says that cmd has no command of a name, and which one was probably meant.
+func UnknownCommand(cmd *cobra.Command, name string) error {
+	message, hint := fmt.Sprintf("unknown command %q", name), cmd.CommandPath()+" --help"
+	if cmd.HasParent() {
+		message += fmt.Sprintf(" for %q", cmd.CommandPath())
+	}
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+		hint = cmd.CommandPath() + " " + near[0]
+	}
+	return Usage(message, hint)
 }
 
 // Printer writes the output of one command. Its zero value is not usable: see [NewPrinter].

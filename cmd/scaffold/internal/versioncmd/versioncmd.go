@@ -23,7 +23,7 @@ func NewCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  ui.Args(cobra.NoArgs),
+		Args:  ui.Arguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			version, _, released := project.Release()
 			if !released {
