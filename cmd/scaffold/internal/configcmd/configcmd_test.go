@@ -253,6 +253,7 @@ func TestChecks(t *testing.T) {
 	for _, args := range [][]string{
 		{"set", "orders"}, {"set", "orders", "nonsense"}, {"set", "orders", "=1"}, {"set", "orders", "a=1", "--file", "x"}, {"get", "a", "b", "c"},
 		{"rollback", "orders", "latest"}, {"rollback"}, {"diff"}, {"diff", "a", "b", "c"}, {"nope"},
+		{"set", "orders", "a..b=1"}, {"set", "orders", ".a=1"}, {"set", "orders", "a=1", "--revision", "-5"}, {"rollback", "orders", "1", "--revision", "-5"},
 	} {
 		fails(t, "usage", ui.ExitUsage, args...)
 	}

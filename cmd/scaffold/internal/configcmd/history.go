@@ -134,6 +134,9 @@ since they had it before; what this framework knows is checked as scaffold confi
 		if err != nil || number < 1 {
 			return ui.Usage(fmt.Sprintf("version %q is no number of one", args[1]), "scaffold config history "+name+" lists them")
 		}
+		if w.revision < anyRevision {
+			return w.badRevision()
+		}
 		now, err := s.Documents.Get(ctx, name)
 		if err != nil {
 			return s.explain(err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,6 +15,9 @@ import (
 	"plinth.internal/config/etcd"
 )
 
+// anyRevision is no --revision at all.
+const anyRevision = -1
+
 // writing are the flags of the commands that write.
 type writing struct {
 	revision int64
@@ -22,9 +26,13 @@ type writing struct {
 }
 
 func (w *writing) add(cmd *cobra.Command) {
-	cmd.Flags().Int64Var(&w.revision, "revision", -1, "revision that the change is made from, 0 for no document; the one there is now unless given")
+	cmd.Flags().Int64Var(&w.revision, "revision", anyRevision, "revision that the change is made from, 0 for no document; the one there is now unless given")
 	cmd.Flags().StringVar(&w.author, "author", "", "who makes the change (default user@host)")
 	cmd.Flags().StringVarP(&w.message, "message", "m", "", "why, for the history")
+}
+
+func (w *writing) badRevision() error {
+	return ui.Usage(fmt.Sprintf("--revision %d is below zero", w.revision), "scaffold config get shows the revision; 0 where there is no document yet")
 }
 
 func newSetCommand() *cobra.Command {
@@ -56,6 +64,8 @@ Nobody is overwritten: if the document has changed since it was read, or is not 
 		switch {
 		case err != nil:
 			return err
+		case w.revision < anyRevision:
+			return w.badRevision()
 		case file != "" && len(settings)+len(unset) > 0:
 			return ui.Usage("--file and single keys exclude each other", "scaffold config set --help")
 		case file == "" && len(settings)+len(unset) == 0:
@@ -80,7 +90,7 @@ Nobody is overwritten: if the document has changed since it was read, or is not 
 func parseSettings(args []string) (settings [][2]string, err error) {
 	for _, arg := range args {
 		key, value, ok := strings.Cut(arg, "=")
-		if !ok || key == "" {
+		if !ok || slices.Contains(strings.Split(key, "."), "") {
 			return nil, ui.Usage(fmt.Sprintf("argument %q is no KEY=VALUE", arg), "such as clients.billing.timeout=500ms")
 		}
 		settings = append(settings, [2]string{key, value})
@@ -125,7 +135,7 @@ type written struct {
 
 // write puts a document in place of what was read.
 func (s *session) write(ctx context.Context, name string, now etcd.Version, next []byte, w writing) error {
-	if w.revision >= 0 && w.revision != now.Revision {
+	if w.revision != anyRevision && w.revision != now.Revision {
 		return s.explain(&etcd.ConflictError{Document: name, Expected: w.revision, Current: now})
 	}
 	if now.Revision != 0 && string(now.Data) == string(next) {

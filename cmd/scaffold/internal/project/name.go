@@ -60,11 +60,14 @@ func spell(name string) spelling {
 // goDirectories are names that the go command treats specially as a directory; api/<name>/v1 could not be imported or not be found.
 var goDirectories = []string{"internal", "vendor", "testdata"}
 
+// reservedService names the central document of all services and the settings of all clients: one service's own could not be told apart.
+const reservedService = "default"
+
 // templateTypes are the messages of the template's API: a service of that name would be declared twice in one proto package.
 var templateTypes = []string{"Item", "GetRequest", "GetResponse", "PutRequest", "PutResponse", "ListRequest", "ListResponse"}
 
 // CheckName returns a [*NameError] when name cannot be a service's name: a-z, 0-9 and single -, starting with a letter, at most
-// [MaxName] characters, and none of the few names with which the result would not compile.
+// [MaxName] characters, and none of the few names with which the result would not compile or could not be configured.
 func CheckName(name string) error {
 	refuse := func(reason string) error {
 		return &NameError{Name: name, Reason: reason, Suggest: suggestName(name)}
@@ -76,6 +79,8 @@ func CheckName(name string) error {
 		return refuse("use a-z, 0-9 and -, start with a letter")
 	case slices.Contains(goDirectories, name):
 		return refuse("the go command treats a directory of that name in its own way")
+	case name == reservedService:
+		return refuse("the configuration calls all services so, and every client")
 	case slices.Contains(templateTypes, spell(name).pascal):
 		return refuse("the service's API has a message of that name")
 	}
@@ -165,7 +170,10 @@ func ParseCallee(s string) (Callee, error) {
 	if !ok || rest == "" {
 		return Callee{}, fmt.Errorf("read callee %q: want NAME=MODULE or NAME=MODULE@DIR", s)
 	}
-	path, dir, _ := strings.Cut(rest, "@")
+	path, dir, local := strings.Cut(rest, "@")
+	if local && dir == "" {
+		return Callee{}, fmt.Errorf("read callee %q: want NAME=MODULE, or a DIR behind the @", s)
+	}
 	c := Callee{Name: name, Module: path, Dir: dir}
 	if err := CheckName(name); err != nil {
 		return Callee{}, err

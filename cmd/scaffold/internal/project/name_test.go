@@ -35,6 +35,8 @@ func TestCheckName(t *testing.T) {
 		{name: "internal", suggest: "internal-service"},
 		{name: "vendor", suggest: "vendor-service"},
 		{name: "testdata", suggest: "testdata-service"},
+		{name: "default", suggest: "default-service"},
+		{name: "defaults", ok: true},
 		{name: "item", suggest: "item-service"},
 		{name: "get-request", suggest: "get-request-service"},
 		{name: long, suggest: long[:MaxName]},
@@ -105,6 +107,7 @@ func TestParseCallee(t *testing.T) {
 		{"billing=", Callee{}, false},
 		{"Billing=github.com/acme/billing", Callee{}, false},
 		{"billing=@../billing", Callee{}, false},
+		{"billing=acme/billing@", Callee{}, false},
 		{"billing=acme/billing@a\nb", Callee{}, false},
 	}
 	for _, tt := range tests {
