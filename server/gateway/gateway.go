@@ -24,8 +24,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
-	"slices"
 	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -123,36 +121,6 @@ func (g *Gateway) Describe(services []string) error {
 		}
 	}
 	return errors.Join(append(errs, g.unanswered(services)...)...)
-}
-
-// unanswered are errors for services that have routes here and are not described.
-func (g *Gateway) unanswered(services []string) (errs []error) {
-	for _, service := range annotated() {
-		if slices.Contains(services, service) {
-			continue
-		}
-		for _, b := range bindings(service) {
-			if _, taken := g.routes[b.route]; taken || !g.has(b.route) {
-				continue
-			}
-			name := service[strings.LastIndexByte(service, '.')+1:]
-			errs = append(errs, fmt.Errorf(
-				"add REST routes: Gateway has %s %s of %s, which is not registered: call Register%sServer in the setup, or add the routes of registered services only",
-				b.verb, b.pattern, service, name))
-			break // one route says it
-		}
-	}
-	return errs
-}
-
-// has reports whether a route was added. The mux cannot be asked for its routes; it
-// is given a request that the route matches, and nobody writes a response to it.
-func (g *Gateway) has(r route) bool {
-	var found route
-	g.lookup = &found
-	defer func() { g.lookup = nil }()
-	g.mux.ServeHTTP(nil, &http.Request{Method: r.verb, URL: &url.URL{Path: r.example()}, Header: http.Header{}})
-	return found == r
 }
 
 // ServeHTTP answers a request.
