@@ -155,7 +155,7 @@ func New(name string, setup Setup, opts ...Option) (*App, error) {
 		Version: s.Service.Version, Zone: s.Service.Zone, Started: a.started, State: registry.Up,
 		Endpoints: map[string]string{}, Metadata: registered(s.Service.Metadata),
 	}
-	if err := validName(name); err != nil {
+	if err := validService(name); err != nil {
 		return nil, err
 	}
 	if o.unbuilt {

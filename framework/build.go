@@ -62,9 +62,17 @@ func frameworkVersion() string {
 
 func goVersion() string { return runtime.Version() }
 
-// validName checks the name of a service, which becomes a part of registry keys,
+// validService checks the name of a service, which becomes a part of registry keys,
 // metric labels and host names.
-func validName(name string) error {
+func validService(name string) error {
+	if name == documentDefault {
+		return fmt.Errorf("%q cannot be the name of a service: it is that of the central configuration for all services", name)
+	}
+	return validName("service", name)
+}
+
+// validName checks the name of something that is found by it elsewhere.
+func validName(what, name string) error {
 	bad := name == "" || len(name) > 63 || name[0] < 'a' || name[0] > 'z' || name[len(name)-1] == '-'
 	for i := range len(name) {
 		c := name[i]
@@ -72,7 +80,7 @@ func validName(name string) error {
 		bad = bad || !allowed
 	}
 	if bad {
-		return fmt.Errorf("%q cannot be a service name: use a-z, 0-9 and -, start with a letter, at most 63 characters", name)
+		return fmt.Errorf("%q cannot be the name of a %s: use a-z, 0-9 and -, start with a letter, at most 63 characters", name, what)
 	}
 	return nil
 }

@@ -197,7 +197,8 @@ func TestStartErrors(t *testing.T) {
 		opts  []framework.Option
 		want  string
 	}{
-		{"1bad", ok, nil, `"1bad" cannot be a service name`},
+		{"1bad", ok, nil, `"1bad" cannot be the name of a service`},
+		{"default", ok, nil, `"default" cannot be the name of a service: it is that of the central configuration`},
 		{"nil-setup", nil, nil, "setup function is nil"},
 		{"setup-fails", func(context.Context, *framework.Service) error { return errors.New("no database") }, nil, "set up setup-fails: no database"},
 		{"setup-panics", func(context.Context, *framework.Service) error { panic("oops") }, nil, "set up setup-panics: panic: oops"},

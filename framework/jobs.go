@@ -132,7 +132,7 @@ func (js *jobs) add(j *job) error {
 	if js.ready {
 		return fmt.Errorf("register job %s: the app has started already; register it during setup", j.name)
 	}
-	if err := validName(j.name); err != nil {
+	if err := validName("job", j.name); err != nil {
 		return fmt.Errorf("register job: %w", err)
 	}
 	if j.fn == nil {

@@ -301,7 +301,7 @@ func TestJobErrors(t *testing.T) {
 		setup func(s *framework.Service)
 		want  string
 	}{
-		"bad name":    {func(s *framework.Service) { s.Job("Reports/1", time.Minute, job) }, `register job: "Reports/1" cannot be a service name`},
+		"bad name":    {func(s *framework.Service) { s.Job("Reports/1", time.Minute, job) }, `register job: "Reports/1" cannot be the name of a job`},
 		"no interval": {func(s *framework.Service) { s.Job("reports", 0, job) }, "register job reports: the interval 0s is not above zero"},
 		"nil":         {func(s *framework.Service) { s.Lead("reports", nil) }, "register job reports: the function is nil"},
 		"twice": {func(s *framework.Service) {

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	// Imported for their descriptors: what a .proto may import without the file being on disk.
+	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	_ "google.golang.org/genproto/googleapis/api/httpbody"
 	_ "google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -29,8 +30,6 @@ import (
 	_ "google.golang.org/protobuf/types/known/structpb"
 	_ "google.golang.org/protobuf/types/known/timestamppb"
 	_ "google.golang.org/protobuf/types/known/wrapperspb"
-
-	_ "plinth.internal/middleware/validate" // buf/validate, as services that check its rules have it
 )
 
 // Compile parses and links the .proto files names (slash-separated, relative to the module root) and everything they import. Imports are
