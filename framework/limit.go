@@ -23,12 +23,16 @@ const (
 
 // newLimiter makes what turns calls away that cannot be served in time.
 func (a *App) newLimiter() (*limit.Limiter, error) {
-	l := limit.New(
+	opts := []limit.Option{
 		limit.OnReject(func(call *middleware.Call, r limit.Reason) {
 			a.metrics.CountServerRejection(call.FullMethod(), string(r))
 		}),
 		limit.WithEvents(func(e limit.Event) { a.emit(LimitEvent{e}) }),
-	)
+	}
+	if a.auth != nil {
+		opts = append(opts, limit.CallersChecked())
+	}
+	l := limit.New(opts...)
 	if err := l.Configure(a.settings.Server.Limit.config()); err != nil {
 		return nil, &configError{err}
 	}

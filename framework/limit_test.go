@@ -183,3 +183,55 @@ func TestDroppedIsCounted(t *testing.T) {
 		t.Errorf("the metrics have no %s", want)
 	}
 }
+
+// TestRateOfProvedCaller: who proves nothing neither uses up the rate of who proves it,
+// nor gets one of its own for each name that it says.
+func TestRateOfProvedCaller(t *testing.T) {
+	l := newLogin(t)
+	app := frameworktest.Start(t, "back", func(_ context.Context, s *framework.Service) error {
+		for _, route := range []string{"GET /limits", "GET /each"} {
+			s.Handle(route, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		}
+		return nil
+	}, settingsOf(map[string]string{
+		"server.auth.mode": "on", "server.auth.issuers.corp.issuer": "https://login.test", "server.auth.issuers.corp.audience": "back",
+		"server.auth.issuers.corp.keys": l.keys, "server.auth.policy.all.methods": "GET *", "server.auth.policy.all.allow": "anonymous",
+		"server.limit.rate.ann.caller": "corp:ann@example.org", "server.limit.rate.ann.method": "GET /limits",
+		"server.limit.rate.ann.rps": "0.01", "server.limit.rate.ann.burst": "2",
+		"server.limit.rate.each.caller": "*", "server.limit.rate.each.method": "GET /each", "server.limit.rate.each.rps": "0.01",
+	})...)
+	web, token := app.HTTP(), l.token(t, "ann@example.org", "")
+	for i, tc := range []struct {
+		path, says, token string
+		want              int
+	}{
+		{"/limits", "corp:ann@example.org", "", http.StatusOK},
+		{"/limits", "corp:ann@example.org", "", http.StatusOK},
+		{"/limits", "corp:ann@example.org", "", http.StatusOK},
+		{"/limits", "", token, http.StatusOK},
+		{"/limits", "", token, http.StatusOK},
+		{"/limits", "", token, http.StatusTooManyRequests},
+		{"/each", "x1", "", http.StatusOK},
+		{"/each", "x2", "", http.StatusTooManyRequests},
+		{"/each", "", token, http.StatusOK},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://back"+tc.path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tc.says != "" {
+			r.Header.Set(middleware.HeaderCaller, tc.says)
+		}
+		if tc.token != "" {
+			r.Header.Set("Authorization", "Bearer "+tc.token)
+		}
+		resp, err := web.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != tc.want {
+			t.Errorf("request %d: %d, want %d", i, resp.StatusCode, tc.want)
+		}
+	}
+}

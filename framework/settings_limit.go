@@ -20,7 +20,7 @@ type limitSettings struct {
 // rateSettings are one rate; its name is the key that it stands at.
 type rateSettings struct {
 	Method string  `yaml:"method" doc:"what is limited: orders.v1.Orders/Get, an HTTP route such as GET /items/{id}, or the beginning of either and *; everything but health checks unless set"`
-	Caller string  `yaml:"caller" doc:"whose calls: a name, as /debug/limit shows it, or * for each caller by itself; all callers together unless set"`
+	Caller string  `yaml:"caller" doc:"whose calls: a name, as /debug/limit shows it, or * for each caller by itself; one such as mtls:orders must be proved; all callers together unless set"`
 	RPS    float64 `yaml:"rps" doc:"calls a second that are let in; must be set"`
 	Burst  int     `yaml:"burst" doc:"calls that may come at once; as many as in a second unless set"`
 }

@@ -10,10 +10,12 @@ import (
 )
 
 const (
-	// callerSets of callerWays places are what callers are told apart by. One for
-	// which there is no place left shares that of another.
-	callerSets = 256
-	callerWays = 4
+	// callerSets of callerWays places are what callers are told apart by: as many
+	// for those who proved who they are as for the others. One for which there is
+	// no place left shares that of another of its kind.
+	callerSets   = 256
+	callerWays   = 4
+	callerPlaces = 2 * callerSets * callerWays
 	// maxCallerName is how much of a name is shown.
 	maxCallerName = 80
 
@@ -61,18 +63,23 @@ type callers struct {
 }
 
 func newCallers() *callers {
-	return &callers{seed: maphash.MakeSeed(), places: make([]caller, callerSets*callerWays)}
+	return &callers{seed: maphash.MakeSeed(), places: make([]caller, callerPlaces)}
 }
 
-// find returns the caller's place. A caller that has proved who it is never shares
-// a name with one that only says so.
-func (c *callers) find(name string, proved bool) *caller {
-	h := maphash.String(c.seed, name)
+// setOf is where the places begin that a caller may have. Those of callers that have
+// proved who they are are not those of callers that only say so, however many come.
+func setOf(hash uint64, proved bool) uint64 {
+	set := hash % callerSets
 	if proved {
-		h = ^h
+		set += callerSets
 	}
-	h = max(h, 1)
-	set := c.places[h%callerSets*callerWays:][:callerWays]
+	return set * callerWays
+}
+
+// find returns the caller's place.
+func (c *callers) find(name string, proved bool) *caller {
+	h := max(maphash.String(c.seed, name), 1)
+	set := c.places[setOf(h, proved):][:callerWays]
 	for i := range set {
 		if set[i].hash.Load() == h {
 			return &set[i]

@@ -29,9 +29,10 @@
 //     it holds no place and says nothing about latency: most streams rest. Only
 //     Config.Max counts it, as a tenth of a call. So does the body of an HTTP
 //     response, after its head is out.
-//   - Memory is bounded, whatever callers send: 1024 callers are told apart, and
-//     those beyond share what is counted of some. A call that says another name
-//     each time only makes callers share places; who matters proves who calls.
+//   - Memory is bounded, whatever callers send: 1024 callers that proved who they
+//     are are told apart and as many others, and those beyond share what is counted
+//     of some of their kind. A call that says another name each time only makes
+//     callers share places that prove nothing; who matters proves who calls.
 //   - The limit of a server that is overloaded from its first call on grows by
 //     trying only: its latency may be that of a queue.
 //   - Nothing runs in the background. All methods may be called concurrently.
@@ -132,6 +133,7 @@ func (l *Limiter) since(t time.Time) time.Duration { return max(t.Sub(l.born), 1
 type Option interface{ apply(o *options) }
 
 type options struct {
+	checked  bool // callers are
 	onReject func(*middleware.Call, Reason)
 	events   func(Event)
 }
@@ -139,6 +141,12 @@ type options struct {
 type optionFunc func(*options)
 
 func (f optionFunc) apply(o *options) { f(o) }
+
+// CallersChecked is for a limiter inside of what checks who calls (middleware/auth):
+// callers that prove nothing, because a rule lets in everybody, are told apart by
+// their host, which they do not choose, and no longer by what they say of
+// themselves. Without it that is a help to those who mean well, and no protection.
+func CallersChecked() Option { return optionFunc(func(o *options) { o.checked = true }) }
 
 // OnReject has fn called for every call that is turned away, in the goroutine of
 // that call, which waits for it. The default is none.

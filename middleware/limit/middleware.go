@@ -3,7 +3,6 @@ package limit
 import (
 	"context"
 	"math/rand/v2"
-	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -28,7 +27,8 @@ const maxPushback = 100 * time.Millisecond
 // that they ask for can be served, but it comes in bursts. The share is what each
 // would get if those that ask for less got all of it and the others shared the rest
 // evenly. A caller is known by who was proved to call ([middleware.Caller]), else by
-// the name that it says, else by its host.
+// the name that it says, else by its host; with [CallersChecked] by what was proved
+// or its host.
 //
 // A call that is turned away ends with RESOURCE_EXHAUSTED, over HTTP 429, with
 // [middleware.HeaderPushback] and [middleware.HeaderUnprocessed], over HTTP with
@@ -51,7 +51,7 @@ func (l *Limiter) Middleware() middleware.Middleware {
 			if class != middleware.Critical {
 				ctx = middleware.WithCriticality(ctx, class)
 			}
-			name, proved := nameOf(ctx, call)
+			name, proved := l.callerOf(ctx, call)
 			e := entry{class: class, caller: name, begun: l.since(call.Start)}
 			if r, wait, ok := l.overRate(call, name, proved, e.begun); !ok {
 				return l.reject(call, e, r.reason, wait)
@@ -137,7 +137,7 @@ func outcomeOf(code codes.Code) outcome {
 // overRate finds the first rate that does not allow a call.
 func (l *Limiter) overRate(call *middleware.Call, caller string, proved bool, now time.Duration) (*rate, time.Duration, bool) {
 	for _, r := range l.config.Load().rates {
-		if !r.matches(call.FullMethod(), caller) {
+		if !r.matches(call.FullMethod(), caller, proved) {
 			continue
 		}
 		if wait, ok := r.take(now, caller, proved); !ok {
@@ -183,11 +183,7 @@ func nameOf(ctx context.Context, call *middleware.Call) (name string, proved boo
 	if name := call.Header(middleware.HeaderCaller); name != "" {
 		return name, false
 	}
-	peer := call.Peer()
-	if host, _, err := net.SplitHostPort(peer); err == nil {
-		return host, false
-	}
-	return peer, false
+	return hostOf(call.Peer()), false
 }
 
 // isProbe tells the calls that are made to look at a server, not to use it.

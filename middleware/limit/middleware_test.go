@@ -363,6 +363,42 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// TestCallersChecked: where callers are checked those that prove nothing are known by
+// their host, whatever they say.
+func TestCallersChecked(t *testing.T) {
+	for name, tt := range map[string]struct {
+		rate limit.Rate
+		want []int
+	}{
+		"each": {limit.Rate{Caller: limit.EachCaller, RPS: 0.1, Burst: 1}, []int{http.StatusNotFound, http.StatusTooManyRequests, http.StatusTooManyRequests}},
+		"host": {limit.Rate{Caller: "127.0.0.1", RPS: 0.1, Burst: 1}, []int{http.StatusNotFound, http.StatusTooManyRequests, http.StatusTooManyRequests}},
+		"name": {limit.Rate{Caller: "x1", RPS: 0.1, Burst: 1}, []int{http.StatusNotFound, http.StatusNotFound, http.StatusNotFound}},
+	} {
+		tt.rate.Name = name
+		l := configured(t, limit.Config{Rates: []limit.Rate{tt.rate}}, limit.CallersChecked())
+		s := httptest.NewServer(middleware.HTTPServer("shop", "/", http.NotFoundHandler(), l.Middleware()))
+		for i, want := range tt.want {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set(middleware.HeaderCaller, "x"+strconv.Itoa(i))
+			if name == "name" {
+				r.Header.Set(middleware.HeaderCaller, "x1")
+			}
+			resp, err := s.Client().Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			if resp.StatusCode != want {
+				t.Errorf("%s: request %d: status %d, want %d", name, i, resp.StatusCode, want)
+			}
+		}
+		s.Close()
+	}
+}
+
 // TestEvents: a burst is told of twice, however many calls it turns away.
 func TestEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

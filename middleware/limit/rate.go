@@ -46,7 +46,10 @@ type Rate struct {
 	// is a beginning. "" means everything.
 	Method string
 	// Caller is who calls: the identity that was proved, or else the name that the
-	// caller says ([middleware.HeaderCaller]), or else its host. "" means all
+	// caller says ([middleware.HeaderCaller]), or else its host; see
+	// [CallersChecked]. A name that has the form of a proved one ("mtls:orders",
+	// "corp:ann@example.org") is nobody's who only says it, and of another name
+	// those who proved it and those who say it have a count each. "" means all
 	// callers together, [EachCaller] each of them by itself.
 	Caller string
 	// RPS is how many calls a second are let in, above 0.
@@ -128,13 +131,15 @@ type rate struct {
 	exact    bool          // it is the whole method
 	interval time.Duration // between two calls
 	ahead    time.Duration // how far calls may be ahead of that
-	bucket   bucket        // of all callers, or the only one
+	bucket   bucket        // of all callers, or of the one that proved its name
+	said     bucket        // of those that only say this name
 	each     *buckets      // of each caller; nil where they have one
+	proved   bool          // the name is one that only who proves it can have
 	reason   Reason
 }
 
 func newRate(r Rate) *rate {
-	out := &rate{Rate: r, exact: true, prefix: r.Method, reason: RateMethod}
+	out := &rate{Rate: r, exact: true, prefix: r.Method, proved: formOfProved(r.Caller), reason: RateMethod}
 	if prefix, ok := strings.CutSuffix(r.Method, "*"); ok || r.Method == "" {
 		out.prefix, out.exact = prefix, false
 	}
@@ -151,18 +156,21 @@ func newRate(r Rate) *rate {
 }
 
 // matches tells whether the rate is for a call.
-func (r *rate) matches(method, caller string) bool {
+func (r *rate) matches(method, caller string, proved bool) bool {
 	if r.exact && method != r.prefix || !r.exact && !strings.HasPrefix(method, r.prefix) {
 		return false
 	}
-	return r.Caller == "" || r.each != nil || r.Caller == caller
+	return r.Caller == "" || r.each != nil || r.Caller == caller && (proved || !r.proved)
 }
 
 // take lets a call in, or says how long to wait until one is.
 func (r *rate) take(now time.Duration, caller string, proved bool) (wait time.Duration, ok bool) {
 	b := &r.bucket
-	if r.each != nil {
+	switch {
+	case r.each != nil:
 		b = r.each.find(now, caller, proved)
+	case r.Caller != "" && !proved:
+		b = &r.said
 	}
 	return b.take(now, r.interval, r.ahead)
 }
@@ -189,23 +197,20 @@ func (b *bucket) take(now, interval, ahead time.Duration) (wait time.Duration, o
 }
 
 // buckets are those of callers, in memory of a fixed size. A caller for which there is
-// no place left shares that of another one.
+// no place left shares that of another one, which has proved who it is or has not, as
+// it has itself.
 type buckets struct {
 	seed   maphash.Seed
 	places []bucket
 }
 
 func newBuckets() *buckets {
-	return &buckets{seed: maphash.MakeSeed(), places: make([]bucket, callerSets*callerWays)}
+	return &buckets{seed: maphash.MakeSeed(), places: make([]bucket, callerPlaces)}
 }
 
 func (b *buckets) find(now time.Duration, caller string, proved bool) *bucket {
-	h := maphash.String(b.seed, caller)
-	if proved {
-		h = ^h
-	}
-	h = max(h, 1)
-	set := b.places[h%callerSets*callerWays:][:callerWays]
+	h := max(maphash.String(b.seed, caller), 1)
+	set := b.places[setOf(h, proved):][:callerWays]
 	for i := range set {
 		if set[i].hash.Load() == h {
 			return &set[i]

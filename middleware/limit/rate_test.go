@@ -99,8 +99,52 @@ func TestRateMatches(t *testing.T) {
 		{Rate{Caller: EachCaller}, "a.B/C", "y", true},
 		{Rate{Caller: "x", Method: "GET /items/{id}"}, "GET /items/{id}", "x", true},
 	} {
-		if got := newRate(tt.rate).matches(tt.method, tt.caller); got != tt.want {
+		if got := newRate(tt.rate).matches(tt.method, tt.caller, false); got != tt.want {
 			t.Errorf("%+v matches %s of %s: %v", tt.rate, tt.method, tt.caller, got)
+		}
+	}
+}
+
+// TestRateOfOneCaller: who says a name has no part in the rate of who proves it, and
+// none at all where only a proved one looks like that.
+func TestRateOfOneCaller(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		said bool // such a name can be said
+	}{
+		{"orders", true},
+		{"10.0.0.7", true},
+		{"fe80::1", true},
+		{"mtls:spiffe://test/front", false},
+		{"corp:ann@example.org", false},
+	} {
+		r := newRate(Rate{RPS: 1, Caller: tt.name})
+		if got := r.matches("a.B/C", tt.name, false); got != tt.said || !r.matches("a.B/C", tt.name, true) {
+			t.Errorf("%s is for who says so: %v", tt.name, got)
+		}
+		for range 3 {
+			_, _ = r.take(time.Hour, tt.name, false)
+		}
+		if _, ok := r.take(time.Hour, tt.name, true); !ok {
+			t.Errorf("%s: who says a name takes from who proves it", tt.name)
+		}
+	}
+}
+
+// TestManySaidNames: however many names are said, none takes the place of a proved one.
+func TestManySaidNames(t *testing.T) {
+	r, c := newRate(Rate{RPS: 1, Caller: EachCaller}), newCallers()
+	for i := range 100000 {
+		_, _ = r.take(time.Hour, fmt.Sprint("x", i), false)
+		c.find(fmt.Sprint("x", i), false).offered.Add(1)
+	}
+	for i := range 20 {
+		name := fmt.Sprint("mtls:", i)
+		if _, ok := r.take(time.Hour, name, true); !ok {
+			t.Errorf("%s is turned away", name)
+		}
+		if n := c.find(name, true).offered.Load(); n != 0 {
+			t.Errorf("%s has %d calls of others", name, n)
 		}
 	}
 }
@@ -127,7 +171,7 @@ func TestEachCaller(t *testing.T) {
 	for i := range 100000 {
 		_, _ = r.take(time.Hour, fmt.Sprint("other", i), false)
 	}
-	if n := len(r.each.places); n != callerSets*callerWays {
+	if n := len(r.each.places); n != callerPlaces {
 		t.Errorf("%d places", n)
 	}
 	if _, ok := r.take(2*time.Hour, "caller1", false); !ok {
