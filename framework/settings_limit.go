@@ -13,7 +13,7 @@ import (
 // limitSettings are what is turned away so that the rest can be served.
 type limitSettings struct {
 	Enabled bool                    `yaml:"enabled" doc:"limit the calls in flight to what is learned from their latency; max and rate hold without it, too"`
-	Max     int                     `yaml:"max" doc:"most calls in flight whatever is learned, ten streams as one call; 0 for no such limit"`
+	Max     int                     `yaml:"max" doc:"most calls in flight whatever is learned, ten streams as one call, of which sheddable ones may use a part; 0 for no such limit"`
 	Rate    map[string]rateSettings `yaml:"rate"`
 }
 

@@ -21,8 +21,8 @@ const maxPushback = 100 * time.Millisecond
 //
 // A call is let in if the rates allow it and if fewer calls are in flight than the
 // limit says. Calls that matter less may use a part of the limit only:
-// SheddablePlus eight tenths, Sheddable six; those of CriticalPlus may exceed it by
-// half. While there is not enough for all, a caller that asks for more than its
+// SheddablePlus eight tenths, Sheddable six; those of CriticalPlus may exceed what is
+// learned by half, but not [Config].Max. While there is not enough for all, a caller that asks for more than its
 // share may use half of what is its calls' part, and the others twice the limit: all
 // that they ask for can be served, but it comes in bursts. The share is what each
 // would get if those that ask for less got all of it and the others shared the rest

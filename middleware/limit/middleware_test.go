@@ -263,6 +263,82 @@ func TestParts(t *testing.T) {
 	}
 }
 
+// TestPartsOfMax: what matters less goes first whatever sets the limit, and streams take
+// their part of it.
+func TestPartsOfMax(t *testing.T) {
+	const floorAndMore = 1000
+	for name, tt := range map[string]struct {
+		config  limit.Config
+		streams int
+		want    map[middleware.Criticality]int64
+	}{
+		"max": {limit.Config{Max: 10}, 0, map[middleware.Criticality]int64{
+			middleware.CriticalPlus: 10, middleware.Critical: 10, middleware.SheddablePlus: 8, middleware.Sheddable: 6,
+		}},
+		"max alone": {limit.Config{Max: 10, Off: true}, 0, map[middleware.Criticality]int64{
+			middleware.CriticalPlus: 10, middleware.Critical: 10, middleware.SheddablePlus: 8, middleware.Sheddable: 6,
+		}},
+		"max of 1": {limit.Config{Max: 1}, 0, map[middleware.Criticality]int64{
+			middleware.CriticalPlus: 1, middleware.Critical: 1, middleware.SheddablePlus: 1, middleware.Sheddable: 1,
+		}},
+		"streams": {limit.Config{Max: 10}, 20, map[middleware.Criticality]int64{
+			middleware.CriticalPlus: 8, middleware.Critical: 8, middleware.SheddablePlus: 6, middleware.Sheddable: 4,
+		}},
+		"neither": {limit.Config{Off: true}, 0, map[middleware.Criticality]int64{
+			middleware.CriticalPlus: floorAndMore, middleware.Critical: floorAndMore, middleware.Sheddable: floorAndMore,
+		}},
+	} {
+		for c, want := range tt.want {
+			synctest.Test(t, func(t *testing.T) {
+				l := configured(t, tt.config)
+				unary, stream := middleware.UnaryServer(l.Middleware()), middleware.StreamServer(l.Middleware())
+				ctx, cancel := context.WithCancel(metadata.NewIncomingContext(t.Context(), metadata.Pairs(middleware.HeaderCriticality, c.String())))
+				for range tt.streams {
+					go func() {
+						_ = stream(nil, resting{ctx}, &grpc.StreamServerInfo{FullMethod: watchMethod}, func(any, grpc.ServerStream) error {
+							<-ctx.Done()
+							return nil
+						})
+					}()
+				}
+				synctest.Wait()
+				for range floorAndMore {
+					go func() {
+						_, _ = unary(ctx, nil, &grpc.UnaryServerInfo{FullMethod: getMethod}, func(ctx context.Context, _ any) (any, error) {
+							<-ctx.Done()
+							return nil, ctx.Err()
+						})
+					}()
+				}
+				synctest.Wait()
+				s := l.Stats()
+				if s.InFlight != want || s.Lasting != int64(tt.streams) {
+					t.Errorf("%s: %d calls and %d streams of %v are in flight, want %d and %d", name, s.InFlight, s.Lasting, c, want, tt.streams)
+				}
+				reason := limit.InFlight
+				if want < tt.want[middleware.Critical] {
+					reason = limit.Criticality
+				}
+				if n := s.Rejected[reason]; n != floorAndMore-want {
+					t.Errorf("%s: %v of %v, want all %s", name, s.Rejected, c, reason)
+				}
+				cancel()
+				synctest.Wait()
+			})
+		}
+	}
+}
+
+// resting is a stream on which nothing comes.
+type resting struct{ ctx context.Context }
+
+func (r resting) Context() context.Context     { return r.ctx }
+func (r resting) SetHeader(metadata.MD) error  { return nil }
+func (r resting) SendHeader(metadata.MD) error { return nil }
+func (r resting) SetTrailer(metadata.MD)       {}
+func (r resting) SendMsg(any) error            { return nil }
+func (r resting) RecvMsg(any) error            { return io.EOF }
+
 // TestRates: by method and by caller, over gRPC and HTTP, and taken back while calls
 // are made.
 func TestRates(t *testing.T) {

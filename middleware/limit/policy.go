@@ -71,8 +71,8 @@ type policy struct {
 // bounds are the numbers of calls in flight from which on calls are turned away.
 type bounds struct {
 	normal, over [classes]int64 // by criticality
-	limit        int64
-	cap          int64 // 0 = none
+	room         [classes]int64 // likewise, of Config.Max, for calls and streams
+	limit        int64          // 0 = none
 }
 
 func newPolicy(floor, start int) *policy {
@@ -91,34 +91,47 @@ func (p *policy) configure(off bool, limit int64) {
 	p.publishLocked()
 }
 
-// publishLocked makes the limit felt.
+// publishLocked makes the limit felt. The parts are those of what holds calls back,
+// be it learned or given, so that what matters less goes first in any case.
 func (p *policy) publishLocked() {
-	b := &bounds{cap: p.cap, limit: int64(p.learned.limit)}
+	limit, top := p.learned.limit, math.Inf(1)
+	if p.off {
+		limit = math.Inf(1)
+	}
 	if p.cap > 0 {
-		b.limit = min(b.limit, p.cap)
+		top = float64(p.cap)
+		limit = min(limit, top)
+	}
+	b := &bounds{}
+	if !math.IsInf(limit, 1) {
+		b.limit = int64(limit)
 	}
 	for c := range b.normal {
-		n := p.learned.limit
+		n, room := limit, top
 		switch middleware.Criticality(c) {
 		case middleware.CriticalPlus:
 			n = max(plusPart*n, n+p.learned.floor)
 		case middleware.SheddablePlus:
-			n *= sheddablePlusPart
+			n, room = sheddablePlusPart*n, sheddablePlusPart*room
 		case middleware.Sheddable:
-			n *= sheddablePart
+			n, room = sheddablePart*n, sheddablePart*room
 		}
-		b.normal[c], b.over[c] = max(1, int64(n)), max(1, int64(overPart*n))
+		n = min(n, room)
+		b.room[c], b.normal[c], b.over[c] = places(room), places(n), places(overPart*n)
 		if p.callers.greedy {
-			b.normal[c] = max(1, int64(otherPart*max(n, p.learned.limit)))
-		}
-		if p.off {
-			b.normal[c], b.over[c], b.limit = math.MaxInt64, math.MaxInt64, p.cap
-		}
-		if p.cap > 0 {
-			b.normal[c], b.over[c] = min(b.normal[c], p.cap), min(b.over[c], p.cap)
+			b.normal[c] = places(min(otherPart*max(n, limit), room))
 		}
 	}
 	p.bounds.Store(b)
+}
+
+// places is a number of calls, one at least; infinitely many are as many as can be
+// counted.
+func places(n float64) int64 {
+	if n >= math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return max(1, int64(n))
 }
 
 // admit lets a call in, or says why it does not. A call that was let in must be
@@ -128,7 +141,7 @@ func (p *policy) admit(now time.Duration, class middleware.Criticality, who *cal
 	b, over := p.bounds.Load(), who.over.Load()
 	bound := b.bound(class, over)
 	n := p.inFlight.Load()
-	if n < bound && !b.full(n, p.lasting.Load()) {
+	if n < bound && used(n, p.lasting.Load()) < b.room[class] {
 		if n = p.inFlight.Add(1); n <= bound {
 			p.seen.Add(n - 1)
 			return ""
@@ -138,7 +151,7 @@ func (p *policy) admit(now time.Duration, class middleware.Criticality, who *cal
 	p.seen.Add(n)
 	p.shed.Add(1)
 	p.turn(now)
-	return b.reason(n, class, over)
+	return b.reason(n, p.lasting.Load(), class, over)
 }
 
 // admitLasting is admit for a stream, which holds no place.
@@ -147,14 +160,14 @@ func (p *policy) admitLasting(now time.Duration, class middleware.Criticality, w
 	b, over := p.bounds.Load(), who.over.Load()
 	n := p.inFlight.Load()
 	p.seen.Add(n)
-	if n < b.bound(class, over) && !b.full(n, p.lasting.Load()) {
+	if n < b.bound(class, over) && used(n, p.lasting.Load()) < b.room[class] {
 		p.lasting.Add(1)
 		p.streams.Add(1)
 		return ""
 	}
 	p.shed.Add(1)
 	p.turn(now)
-	return b.reason(n, class, over)
+	return b.reason(n, p.lasting.Load(), class, over)
 }
 
 func (b *bounds) bound(class middleware.Criticality, over bool) int64 {
@@ -164,15 +177,16 @@ func (b *bounds) bound(class middleware.Criticality, over bool) int64 {
 	return b.normal[class]
 }
 
-// full reports that there is no room below the cap, streams counted in.
-func (b *bounds) full(n, lasting int64) bool { return b.cap > 0 && n+lasting/lastingWeight >= b.cap }
+// used is how much of Config.Max is, streams counted in.
+func used(n, lasting int64) int64 { return n + lasting/lastingWeight }
 
 // reason is what made the difference for a call that was turned away.
-func (b *bounds) reason(n int64, class middleware.Criticality, over bool) Reason {
+func (b *bounds) reason(n, lasting int64, class middleware.Criticality, over bool) Reason {
+	all := used(n, lasting)
 	switch {
-	case over && n < b.normal[class]:
+	case over && n < b.normal[class] && all < b.room[class]:
 		return CallerShare
-	case n < b.normal[middleware.Critical]:
+	case n < b.normal[middleware.Critical] && all < b.room[middleware.Critical]:
 		return Criticality
 	}
 	return InFlight

@@ -29,7 +29,8 @@ type Config struct {
 	// Off switches the limit that learns off. Max and Rates hold all the same.
 	Off bool
 	// Max is how many calls may be in flight whatever is learned; 0 means no such
-	// limit. Ten streams count as one call.
+	// limit. Ten streams count as one call. Calls that matter less may use a part
+	// of it only, as of the limit that learns; none may exceed it.
 	Max int
 	// Rates are held beside the limit, in this order. All that match a call must
 	// let it in; one that is turned away by the second has used up a part of the
