@@ -723,3 +723,77 @@ func TestConcurrent(t *testing.T) {
 		t.Errorf("entries %v", got)
 	}
 }
+
+// startLimits are limits that a start holds to more.
+type startLimits struct {
+	Low  int            `yaml:"low"`
+	High int            `hot:"true" yaml:"high"`
+	Sub  map[string]int `hot:"true" yaml:"sub"`
+	Name config.Secret  `yaml:"name"`
+}
+
+func (l *startLimits) Validate() error {
+	var errs []error
+	if l.High == 7 {
+		errs = append(errs, config.Invalid("low", "is too low"), config.InvalidUnshown("high", "is seven"), config.Invalid("sub", "are no help"))
+	}
+	return errors.Join(errs...)
+}
+
+func (l *startLimits) ValidateStart(where func(string) config.Source) error {
+	if l.Low == 0 && l.High > 10 {
+		return config.Invalid("low", "is not set, beside high (%v) and sub (%v) and name (%v)", where("high"), where("sub"), where("name"))
+	}
+	return nil
+}
+
+// TestPlaces: a value that was not given has the place of what was given beside it, and
+// one that must not be shown is not.
+func TestPlaces(t *testing.T) {
+	c, err := load(t, "limits:\n  sub:\n    b: 2\n    a: 1\n  high: 7\n", []string{"PLINTH_LIMITS_NAME=hunter2"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = config.Bind(c, "limits", startLimits{})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{`app.yaml:3: limits.low: "0" is too low`, `app.yaml:5: limits.high: is seven`, `app.yaml:3: limits.sub: are no help`} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error\n%v\ndoes not say\n%s", err, want)
+		}
+	}
+}
+
+// TestValidateStart: what a start would refuse is refused while the process runs, too;
+// hot values over cold ones that wait for a restart are not held to it.
+func TestValidateStart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app.yaml")
+	put := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("limits: {high: 1}\n")
+	c, err := config.Load(config.WithFile(path, true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := config.Watch(c, "limits", startLimits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put("limits:\n  high: 11\n")
+	const want = `app.yaml:2: limits.low: "0" is not set, beside high (`
+	if _, err := c.Reload(); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "sub (default) and name (default)") {
+		t.Errorf("at a reload: %v, want %s", err, want)
+	}
+	if got := v.Get().High; got != 1 {
+		t.Errorf("high is %d", got)
+	}
+	put("limits: {high: 11, low: 1}\n")
+	if _, err := c.Reload(); err != nil || v.Get().High != 11 || v.Get().Low != 0 {
+		t.Errorf("%v, %+v", err, v.Get())
+	}
+}

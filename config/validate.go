@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"reflect"
@@ -20,7 +21,26 @@ func Invalid(key, format string, args ...any) error {
 	return &invalid{key: key, problem: fmt.Sprintf(format, args...)}
 }
 
-type invalid struct{ key, problem string }
+// InvalidUnshown is [Invalid] without the value: for one that must not be shown, or
+// that the text shows already.
+func InvalidUnshown(key, format string, args ...any) error {
+	return &invalid{key: key, problem: fmt.Sprintf(format, args...), unshown: true}
+}
+
+// StartValidator is a [Validator] of what only a start can do wrong. It is asked
+// whether a start with the documents as they are would be good, and not when hot
+// values lie over cold ones that wait for a restart.
+type StartValidator interface {
+	// ValidateStart is Validate. Where is the place at which a key, or the first
+	// one below it, was given; its kind is KindDefault where none was. Keys are
+	// relative to the struct.
+	ValidateStart(where func(key string) Source) error
+}
+
+type invalid struct {
+	key, problem string
+	unshown      bool
+}
 
 func (e *invalid) Error() string { return e.key + ": " + e.problem }
 
@@ -42,11 +62,18 @@ func (b *binder) validate(v reflect.Value, path string) {
 	for _, f := range fields(v.Type()) {
 		b.validate(v.FieldByIndex(f.Index), join(path, f.key))
 	}
-	validator, ok := reflect.TypeAssert[Validator](v.Addr())
-	if !ok {
-		return
+	if validator, ok := reflect.TypeAssert[Validator](v.Addr()); ok {
+		b.report(path, validator.Validate())
 	}
-	for _, err := range flatten(validator.Validate()) {
+	if validator, ok := reflect.TypeAssert[StartValidator](v.Addr()); ok && b.strict {
+		b.report(path, validator.ValidateStart(func(key string) Source { return b.where(join(path, key)) }))
+	}
+}
+
+// report adds to errors of a struct the place of the value. A value that was not given
+// has that of what was given beside it.
+func (b *binder) report(path string, err error) {
+	for _, err := range flatten(err) {
 		bad, ok := errors.AsType[*invalid](err)
 		if !ok {
 			if path != "" {
@@ -56,9 +83,39 @@ func (b *binder) validate(v reflect.Value, path string) {
 			continue
 		}
 		key := join(path, bad.key)
-		e := b.entries[key]
-		b.errs = append(b.errs, &Error{Source: e.Source, Key: key, Value: e.Value, Problem: bad.problem})
+		out := &Error{Source: b.where(key), Key: key, Value: b.entries[key].Value, Problem: bad.problem}
+		if dot := strings.LastIndexByte(key, '.'); dot > 0 && out.Source.Kind == KindDefault {
+			out.Source = b.where(key[:dot])
+		}
+		if bad.unshown {
+			out.Value = ""
+		}
+		b.errs = append(b.errs, out)
 	}
+}
+
+// where is the place at which a key was given, or the first key below it.
+func (b *binder) where(key string) Source {
+	first := b.entries[key].Source
+	if _, leaf := b.entries[key]; leaf {
+		return first
+	}
+	first.Kind = KindDefault
+	for k, e := range b.entries {
+		if strings.HasPrefix(k, key+".") && before(e.Source, first) {
+			first = e.Source
+		}
+	}
+	return first
+}
+
+// before orders places by how easily a person finds the rest there.
+func before(a, b Source) bool {
+	kinds := []string{KindFile, KindFlag, KindEnv, KindFeed, KindDefault}
+	return cmp.Or(
+		cmp.Compare(slices.Index(kinds, a.Kind), slices.Index(kinds, b.Kind)),
+		strings.Compare(a.Name, b.Name), cmp.Compare(a.Line, b.Line),
+	) < 0
 }
 
 // flatten takes joined errors apart.

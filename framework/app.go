@@ -140,7 +140,9 @@ func New(name string, setup Setup, opts ...Option) (*App, error) {
 	if err != nil {
 		return nil, &configError{err}
 	}
-	watched, err := config.Watch(cfg, "", defaultSettings())
+	defaults := defaultSettings()
+	defaults.Server.Auth.code = o.authInCode()
+	watched, err := config.Watch(cfg, "", defaults)
 	if err != nil {
 		return nil, &configError{err}
 	}

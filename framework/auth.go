@@ -36,19 +36,15 @@ func WithAuth(p auth.Policy) Option {
 // off: then it is not in the chain.
 func (a *App) buildAuth() error {
 	s := &a.settings.Server.Auth
-	if s.Mode == authOff || s.Mode == authUnsaid && a.opts.auth == nil {
+	if !s.on() {
 		if a.opts.auth != nil {
 			a.emit(AuthOff{})
 		}
 		return nil
 	}
-	policy := s.policy(a.declared())
-	if len(policy.Rules) == 0 {
-		return errNoRules()
-	}
 	var err error
 	a.auth, err = auth.New(auth.Config{
-		Policy: policy, Issuers: s.issuers(),
+		Policy: s.policy(s.code.policy), Issuers: s.issuers(),
 		OnRefusal: func(_ *middleware.Call, r *auth.RefusalError) { a.metrics.CountAuthRefusal(string(r.Reason)) },
 		Events:    func(e auth.Event) { a.emit(AuthEvent{e}) },
 	})
@@ -65,12 +61,12 @@ func (a *App) buildAuth() error {
 	return a.health.Add(keysCheck, a.auth.CheckKeys, health.NotCritical(), health.FailureThreshold(1))
 }
 
-// declared is the policy of the code.
-func (a *App) declared() auth.Policy {
-	if a.opts.auth == nil {
-		return auth.Policy{}
+// authInCode is what the code says about who may call.
+func (o *options) authInCode() *authInCode {
+	if o.auth == nil {
+		return &authInCode{}
 	}
-	return *a.opts.auth
+	return &authInCode{declared: true, policy: *o.auth}
 }
 
 // callers is the part of the chain that checks who calls.
@@ -84,7 +80,7 @@ func (a *App) callers() middleware.Middleware {
 // applyAuth brings the rules into effect as they are now. Issuers need a restart.
 func (a *App) applyAuth(current *authSettings) {
 	if a.auth != nil {
-		_ = a.auth.SetPolicy(current.policy(a.declared())) // validated with the rest
+		_ = a.auth.SetPolicy(current.policy(current.code.policy)) // validated with the rest
 	}
 }
 

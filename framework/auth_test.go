@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -349,6 +350,73 @@ func TestAuthSettings(t *testing.T) {
 		framework.WithConfigFile(""), framework.WithEnviron(nil), framework.WithLogOutput(t.Output()))
 	if err == nil || !strings.Contains(err.Error(), "no rule lets anybody call anything") {
 		t.Errorf("no rules: %v", err)
+	}
+}
+
+// TestAuthWithoutMode: rules that would have no effect are an error where they stand,
+// at a start and while the service runs, but for rules that all services share.
+func TestAuthWithoutMode(t *testing.T) {
+	const rule = "      all: {methods: ['*'], allow: [any]}\n"
+	for name, tc := range map[string]struct {
+		file string
+		want string // "" = good
+	}{
+		"rules":         {"server:\n  auth:\n    policy:\n" + rule, "plinth.yaml:4: server.auth.mode: is not set, "},
+		"an issuer":     {"server: {auth: {issuers: {corp: {issuer: i, audience: [a], keys: /k}}}}\n", "plinth.yaml:1: server.auth.mode: is not set, "},
+		"off":           {"server:\n  auth:\n    mode: off\n    policy:\n" + rule, ""},
+		"on":            {"server:\n  auth:\n    mode: on\n    policy:\n" + rule, ""},
+		"nothing":       {"server: {auth: {}}\n", ""},
+		"on, no rules":  {"server:\n  auth:\n    mode: on\n", `plinth.yaml:3: server.auth.mode: "on" checks callers, but no rule lets anybody call anything`},
+		"off, no rules": {"server: {auth: {mode: off}}\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFile(t, tc.file)
+			app, err := framework.New("echo", setupEcho(plainEcho), framework.WithConfigFile(f.path),
+				framework.WithEnviron([]string{"HOME=" + t.TempDir()}), framework.WithLogOutput(t.Output()))
+			if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("at the start: %v, want %q", err, tc.want)
+			}
+			if err == nil {
+				ctx, cancel := context.WithCancel(t.Context())
+				cancel()
+				_ = app.Run(ctx) // closes what New has made
+			}
+		})
+	}
+	f := newFile(t, "")
+	app := frameworktest.Start(t, "echo", setupEcho(plainEcho), framework.WithConfigFile(f.path))
+	f.write("server:\n  auth:\n    policy:\n" + rule)
+	within(t, inTheEnd, "the rejection", func() bool {
+		_, check := configCheck(app)
+		return strings.Contains(check.Error, ":4: server.auth.mode: is not set, ") && strings.Contains(check.Error, "set it to on, or to off")
+	})
+	f.write("server:\n  auth:\n    mode: on\n    policy:\n" + rule) // which a restart would take
+	within(t, inTheEnd, "the restart that is needed", func() bool {
+		_, check := configCheck(app)
+		return check.Error == "" && slices.Contains(debugConfig(t, app).Restart, "server.auth.mode")
+	})
+}
+
+// TestAuthKeepsRules: a document without any rule is refused as a start would refuse it,
+// and the last good rules stay.
+func TestAuthKeepsRules(t *testing.T) {
+	const good = "server: {auth: {mode: on, policy: {all: {methods: ['*'], allow: [anonymous]}}}}\n"
+	f := newFile(t, good)
+	app := frameworktest.Start(t, "echo", setupEcho(plainEcho), framework.WithConfigFile(f.path))
+	for _, bad := range []string{"server: {auth: {mode: on}}\n", "server: {auth: {mode: off}}\n"} {
+		f.write(bad)
+		within(t, inTheEnd, "the rejection", func() bool {
+			_, check := configCheck(app)
+			return strings.Contains(check.Error, "no rule lets anybody call anything")
+		})
+		if _, err := say(t.Context(), app.Conn(), "x"); err != nil {
+			t.Errorf("with the last good rules: %v", err)
+		}
+		if got := debugConfig(t, app).Reload.Outcome; got != "rejected" {
+			t.Errorf("the reload is %s", got)
+		}
+		f.write(good)
+		within(t, inTheEnd, "the good rules", func() bool { _, check := configCheck(app); return check.Error == "" })
 	}
 }
 

@@ -124,6 +124,25 @@ func TestLimit(t *testing.T) {
 	}
 }
 
+// TestSettingsTexts: an error names the place of what is wrong and says a value once.
+func TestSettingsTexts(t *testing.T) {
+	for text, want := range map[string]string{
+		"server:\n  limit:\n    rate:\n      x:\n        burst: 1\n":                                                                                     ":5: server.limit.rate.x.rps: is missing, or 0: want how many",
+		"server:\n  limit:\n    rate:\n      x:\n        rps: 0\n":                                                                                       ":5: server.limit.rate.x.rps: is missing, or 0: want how many",
+		"server:\n  limit:\n    rate:\n      x:\n        rps: -1\n":                                                                                      `:5: server.limit.rate.x.rps: "-1" is not above 0 and at most`,
+		"server:\n  auth:\n    mode: on\n    policy:\n      a:\n        methods: ['*']\n        allow: ['nobody:*']\n":                                   `:7: server.auth.policy.a.allow: "nobody:*" begins with none of mtls: (want`,
+		"server:\n  auth:\n    mode: on\n    policy:\n      a:\n        allow: [any]\n":                                                                  ":6: server.auth.policy.a.methods: must name the methods",
+		"server:\n  auth:\n    mode: off\n    issuers:\n      corp:\n        issuer: x\n        audience: [a]\n        keys: https://a:hunter2@x/keys\n": ":8: server.auth.issuers.corp.keys: has a password in it",
+	} {
+		f := newFile(t, text)
+		_, err := framework.New("echo", setupEcho(plainEcho), framework.WithConfigFile(f.path),
+			framework.WithEnviron([]string{"HOME=" + t.TempDir()}), framework.WithLogOutput(t.Output()))
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s%v, want %s", text, err, want)
+		}
+	}
+}
+
 // TestLimitKnowsCallers: a service is known by its name to those that it calls.
 func TestLimitKnowsCallers(t *testing.T) {
 	env := frameworktest.New(t)

@@ -3,11 +3,13 @@ package framework
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"plinth.internal/config"
 	"plinth.internal/middleware/auth"
 )
 
@@ -26,6 +28,19 @@ type authSettings struct {
 	Mode    string                    `yaml:"mode" doc:"on refuses every call that no rule lets in, off checks none; off unless set, on where the service's code declares a policy"`
 	Issuers map[string]issuerSettings `yaml:"issuers"`
 	Policy  map[string]ruleSettings   `hot:"true"     yaml:"policy"`
+
+	code *authInCode // nil where it is not known
+}
+
+// authInCode is what the service's code says about who may call.
+type authInCode struct {
+	declared bool
+	policy   auth.Policy
+}
+
+// on tells whether callers are checked.
+func (s *authSettings) on() bool {
+	return s.Mode == authOn || s.Mode == authUnsaid && s.code != nil && s.code.declared
 }
 
 // issuerSettings are an issuer whose bearer tokens (JWT) are taken; its name is the
@@ -58,22 +73,50 @@ func (s *authSettings) Validate() error {
 			v = append(v, err)
 			continue
 		}
-		switch key := "issuers." + bad.Issuer; {
-		case bad.Secret: // an error of the key itself would show its value
-			v.addf(true, key, "its %s %s", issuerKeys[bad.Field], bad.Constraint)
-		default:
-			v.addf(true, key+"."+issuerKeys[bad.Field], "%s", bad.Constraint)
-		}
+		v = append(v, invalid("issuers."+bad.Issuer+"."+issuerKeys[bad.Field], bad.Constraint, bad.Secret))
 	}
-	for _, err := range joined(s.policy(auth.Policy{}).Validate(slices.Collect(maps.Keys(s.Issuers)))) {
+	var code auth.Policy
+	if s.on() && s.code != nil {
+		code = s.code.policy
+		v.addf(len(s.policy(code).Rules) == 0, "mode", "checks callers, but no rule lets anybody call anything: give rules in "+keyAuthPolicy+
+			" ("+keyAuthPolicy+".NAME.methods and .allow), or in the code with framework.WithAuth")
+	}
+	for _, err := range joined(s.policy(code).Validate(slices.Collect(maps.Keys(s.Issuers)))) {
 		bad, ok := errors.AsType[*auth.RuleError](err)
 		if !ok {
 			v = append(v, err)
 			continue
 		}
-		v.addf(true, "policy."+bad.Rule+"."+ruleKeys[bad.Field], "%s", bad.Constraint)
+		if _, ours := s.Policy[bad.Rule]; !ours {
+			v = append(v, fmt.Errorf("a rule of framework.WithAuth: %w", err))
+			continue
+		}
+		v = append(v, invalid("policy."+bad.Rule+"."+ruleKeys[bad.Field], bad.Constraint, false))
 	}
 	return errors.Join(v...)
+}
+
+// invalid is the error of a value, which is shown unless it must not be or the
+// constraint begins with the part of it that is wrong.
+func invalid(key, constraint string, unshown bool) error {
+	if unshown || strings.HasPrefix(constraint, `"`) {
+		return config.InvalidUnshown(key, "%s", constraint)
+	}
+	return config.Invalid(key, "%s", constraint)
+}
+
+// ValidateStart holds that rules are not written for nothing. Rules that all services
+// share, in a central document, say nothing about this one's mode.
+func (s *authSettings) ValidateStart(where func(string) config.Source) error {
+	if s.Mode != authUnsaid || s.code == nil || s.on() {
+		return nil
+	}
+	for _, key := range []string{"policy", "issuers"} {
+		if at := where(key); at.Kind != config.KindDefault && at.Kind != config.KindFeed {
+			return config.Invalid("mode", "is not set, so that nobody would be checked in spite of server.auth.%s (%v): set it to on, or to off to keep that for later", key, at)
+		}
+	}
+	return nil
 }
 
 // The keys that stand for fields. A name has no key of its own.
@@ -113,10 +156,4 @@ func (s *authSettings) policy(code auth.Policy) auth.Policy {
 		}
 	}
 	return p
-}
-
-// errNoRules is the error of a start that would refuse every call.
-func errNoRules() error {
-	return &configError{errors.New("server.auth.mode is on, but no rule lets anybody call anything: give rules in " + keyAuthPolicy +
-		" (" + keyAuthPolicy + ".NAME.methods and .allow), or in the code with framework.WithAuth")}
 }

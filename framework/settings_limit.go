@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"plinth.internal/config"
 	"plinth.internal/middleware/limit"
 )
 
@@ -33,7 +32,7 @@ func (s *limitSettings) Validate() error {
 	for _, r := range s.rates() {
 		for _, err := range joined(limit.Config{Rates: []limit.Rate{r}}.Validate()) {
 			if bad, ok := errors.AsType[*limit.RateError](err); ok {
-				v = append(v, config.Invalid("rate."+r.Name+"."+strings.ToLower(bad.Field), "%s", bad.Constraint))
+				v = append(v, invalid("rate."+r.Name+"."+strings.ToLower(bad.Field), bad.Constraint, bad.Field == "RPS" && r.RPS == 0))
 			}
 		}
 	}

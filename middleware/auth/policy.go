@@ -109,7 +109,7 @@ func (p Policy) compile(sources map[string]bool) (*policy, error) {
 			case who == Any:
 				c.any = true
 			case !ok || !sources[source]:
-				failf("Allow", "%s begins with none of %s: want anonymous, any, or a subject of one of these, such as mtls:orders",
+				failf("Allow", "%s begins with none of %s (want anonymous, any, or a subject of one of these, such as mtls:orders)",
 					quote(who), strings.Join(prefixes(sources), " "))
 			default:
 				c.subjects = append(c.subjects, who)

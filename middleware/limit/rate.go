@@ -95,7 +95,8 @@ func (c Config) Validate() error {
 		wrong(strings.Contains(strings.TrimSuffix(r.Method, "*"), "*"), "Method", "has a * that is not its end")
 		wrong(strings.HasPrefix(r.Method, "/"), "Method", "begins with a /, want it as in orders.v1.Orders/Get")
 		wrong(strings.Contains(r.Caller, "*") && r.Caller != EachCaller, "Caller", "has a * in it, want the whole name, or * for each caller by itself")
-		wrong(!(r.RPS > 0 && r.RPS <= MaxRPS), "RPS", fmt.Sprintf("is not above 0 and at most %.0f", MaxRPS)) // so written, it finds a NaN
+		wrong(r.RPS == 0, "RPS", "is missing, or 0: want how many calls a second are let in, such as 10 or 0.5")
+		wrong(r.RPS != 0 && !(r.RPS > 0 && r.RPS <= MaxRPS), "RPS", fmt.Sprintf("is not above 0 and at most %.0f", MaxRPS)) // so written, it finds a NaN
 		wrong(r.Burst < 0, "Burst", "is below zero")
 		seen[r.Name] = true
 	}
