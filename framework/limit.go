@@ -140,10 +140,14 @@ func levelOfLimit(e limit.Event) zapcore.Level {
 func fieldsOfLimit(e limit.Event) []zap.Field {
 	switch e := e.(type) {
 	case limit.SheddingBegan:
-		return []zap.Field{
+		fields := []zap.Field{
 			zap.String("reason", string(e.Reason)), zap.String("method", e.Method), zap.String("caller", e.Caller),
 			zap.Int64("limit", e.Limit), zap.Int64("in_flight", e.InFlight), zap.Duration("latency", e.Latency), zap.Duration("usual", e.Usual),
 		}
+		if e.Rate != "" {
+			fields = append(fields, zap.String("rate", e.Rate))
+		}
+		return fields
 	case limit.SheddingEnded:
 		fields := []zap.Field{zap.Duration("took", e.Took)}
 		for _, r := range slices.Sorted(maps.Keys(e.Counts)) {

@@ -207,18 +207,20 @@ func TestDroppedIsCounted(t *testing.T) {
 // nor gets one of its own for each name that it says.
 func TestRateOfProvedCaller(t *testing.T) {
 	l := newLogin(t)
+	var logs lockedBuffer
 	app := frameworktest.Start(t, "back", func(_ context.Context, s *framework.Service) error {
 		for _, route := range []string{"GET /limits", "GET /each"} {
 			s.Handle(route, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 		}
 		return nil
-	}, settingsOf(map[string]string{
-		"server.auth.mode": "on", "server.auth.issuers.corp.issuer": "https://login.test", "server.auth.issuers.corp.audience": "back",
+	}, append(settingsOf(map[string]string{
+		"telemetry.log.format": "json",
+		"server.auth.mode":     "on", "server.auth.issuers.corp.issuer": "https://login.test", "server.auth.issuers.corp.audience": "back",
 		"server.auth.issuers.corp.keys": l.keys, "server.auth.policy.all.methods": "GET *", "server.auth.policy.all.allow": "anonymous",
 		"server.limit.rate.ann.caller": "corp:ann@example.org", "server.limit.rate.ann.method": "GET /limits",
 		"server.limit.rate.ann.rps": "0.01", "server.limit.rate.ann.burst": "2",
 		"server.limit.rate.each.caller": "*", "server.limit.rate.each.method": "GET /each", "server.limit.rate.each.rps": "0.01",
-	})...)
+	}), framework.WithLogOutput(&logs))...)
 	web, token := app.HTTP(), l.token(t, "ann@example.org", "")
 	for i, tc := range []struct {
 		path, says, token string
@@ -252,5 +254,8 @@ func TestRateOfProvedCaller(t *testing.T) {
 		if resp.StatusCode != tc.want {
 			t.Errorf("request %d: %d, want %d", i, resp.StatusCode, tc.want)
 		}
+	}
+	if want := `"rate":"ann"`; !strings.Contains(logs.String(), want) {
+		t.Errorf("the log does not name the rate: no %s", want)
 	}
 }

@@ -15,12 +15,21 @@ package deadline
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"plinth.internal/apierror"
 	"plinth.internal/middleware"
+)
+
+// Expired is the reason of the error of a call that is dropped because its deadline is
+// over, in [Domain].
+const (
+	Domain  = apierror.Domain("plinth.internal")
+	Expired = "EXPIRED"
 )
 
 const (
@@ -128,7 +137,11 @@ func Server(opts ...Option) middleware.Middleware {
 	return func(next middleware.Handler) middleware.Handler {
 		return func(ctx context.Context, call *middleware.Call) error {
 			if err := ctx.Err(); err != nil {
-				s.dropped(call, middleware.Code(err))
+				code := middleware.Code(err)
+				s.dropped(call, code)
+				if code == codes.DeadlineExceeded {
+					return Domain.New(code, Expired, "start "+call.FullMethod()+": the caller's deadline is over", apierror.Cause(err))
+				}
 				return middleware.Status(err).Err()
 			}
 			now := time.Now()
@@ -140,9 +153,9 @@ func Server(opts ...Option) middleware.Middleware {
 			if bounded {
 				if remaining := limit.Sub(now); remaining < MinRemaining {
 					s.dropped(call, codes.DeadlineExceeded)
-					return status.Errorf(codes.DeadlineExceeded,
-						"start %s/%s: %s are left of the caller's deadline, less than the %s that work is started for",
-						call.Service, call.Method, max(0, remaining), MinRemaining)
+					return Domain.New(codes.DeadlineExceeded, Expired,
+						fmt.Sprintf("start %s/%s: %s are left of the caller's deadline, less than the %s that work is started for",
+							call.Service, call.Method, max(0, remaining), MinRemaining))
 				}
 			} else if s.fallback > 0 && !call.Kind.Stream() {
 				limit = now.Add(s.fallback)

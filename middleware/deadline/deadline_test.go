@@ -172,6 +172,7 @@ func TestServerUnary(t *testing.T) {
 		{"caller's beyond default", time.Minute, []deadline.Option{deadline.WithDefault(2 * time.Second)}, time.Minute, codes.OK},
 		{"just enough", deadline.MinRemaining, nil, deadline.MinRemaining, codes.OK},
 		{"not enough", deadline.MinRemaining - 1, nil, 0, codes.DeadlineExceeded},
+		{"over", 1, nil, 0, codes.DeadlineExceeded},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -182,12 +183,18 @@ func TestServerUnary(t *testing.T) {
 					ctx, cancel = context.WithTimeout(ctx, tt.caller)
 					defer cancel()
 				}
+				if tt.caller == 1 {
+					<-ctx.Done()
+				}
 				var got seen
 				err := serve(ctx, deadline.Server(tt.opts...), func(ctx context.Context) error {
 					return got.handler(ctx, &middleware.Call{})
 				})
 				if code := middleware.Code(err); code != tt.code || got.called != (tt.code == codes.OK) {
 					t.Fatalf("error is %v, handler called: %v", err, got.called)
+				}
+				if tt.code != codes.OK && !deadline.Domain.Is(err, deadline.Expired) {
+					t.Errorf("the details of %v do not say so", err)
 				}
 				if got.called && got.remaining != tt.want {
 					t.Errorf("%s remain, want %s", got.remaining, tt.want)

@@ -15,8 +15,10 @@ type Event interface{ event() }
 
 // SheddingBegan says that a call was turned away, after a while in which none was.
 type SheddingBegan struct {
-	// Reason, Method and Caller are those of this call.
+	// Reason, Method and Caller are those of this call, Rate is the name of the rate
+	// that is used up, "" for none.
 	Reason Reason
+	Rate   string
 	Method string
 	Caller string
 	// Limit is the limit in use, InFlight what is in flight.
@@ -54,7 +56,7 @@ type burst struct {
 }
 
 // note notes that a call was turned away, and tells of the first one.
-func (l *Limiter) note(call *middleware.Call, e entry, reason Reason) {
+func (l *Limiter) note(call *middleware.Call, e entry, rejected *RejectedError) {
 	before := time.Duration(l.lastShed.Swap(int64(e.begun)))
 	if before != 0 && e.begun-before < quiet {
 		return
@@ -64,11 +66,11 @@ func (l *Limiter) note(call *middleware.Call, e entry, reason Reason) {
 	over := l.endLocked(before)
 	l.burst = &burst{began: e.begun, before: map[Reason]int64{}}
 	maps.Copy(l.burst.before, s.Rejected)
-	l.burst.before[reason]-- // this one is of the burst
+	l.burst.before[rejected.Reason]-- // this one is of the burst
 	l.mu.Unlock()
 	l.tell(over)
 	l.tell(SheddingBegan{
-		Reason: reason, Method: call.FullMethod(), Caller: e.caller,
+		Reason: rejected.Reason, Rate: rejected.Rate, Method: call.FullMethod(), Caller: e.caller,
 		Limit: s.Limit, InFlight: s.InFlight, Latency: s.Latency, Usual: s.Usual,
 	})
 }

@@ -105,7 +105,7 @@ func New(opts ...Option) *Limiter {
 		opt.apply(&l.options)
 	}
 	for _, r := range Reasons() {
-		l.errors[r] = newRejected(r)
+		l.errors[r] = newRejected(r, "")
 		l.counts[r] = new(atomic.Int64)
 	}
 	l.config.Store(&compiled{})

@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"strconv"
@@ -16,6 +17,13 @@ import (
 // goes to another instance where there is one. Those that go over a rate are told
 // when there is room.
 const maxPushback = 100 * time.Millisecond
+
+// The least pushback, which is in whole milliseconds: 0 would mean at once. Where no
+// latency is known yet calls are taken to last as long as firstPushback.
+const (
+	minPushback   = time.Millisecond
+	firstPushback = 10 * time.Millisecond
+)
 
 // Middleware limits the calls of a server.
 //
@@ -54,18 +62,18 @@ func (l *Limiter) Middleware() middleware.Middleware {
 			name, proved := l.callerOf(ctx, call)
 			e := entry{class: class, caller: name, begun: l.since(call.Start)}
 			if r, wait, ok := l.overRate(call, name, proved, e.begun); !ok {
-				return l.reject(call, e, r.reason, wait)
+				return l.reject(call, e, r.rejected, wait)
 			}
 			who := l.policy.callers.find(name, proved)
 			if call.Kind.Stream() {
 				if reason := l.policy.admitLasting(e.begun, class, who); reason != "" {
-					return l.reject(call, e, reason, l.pushback())
+					return l.reject(call, e, l.errors[reason], l.pushback())
 				}
 				defer l.policy.endLasting()
 				return next(ctx, call)
 			}
 			if reason := l.policy.admit(e.begun, class, who); reason != "" {
-				return l.reject(call, e, reason, l.pushback())
+				return l.reject(call, e, l.errors[reason], l.pushback())
 			}
 			if call.Kind.HTTP() {
 				return l.http(ctx, call, next, e)
@@ -150,23 +158,24 @@ func (l *Limiter) overRate(call *middleware.Call, caller string, proved bool, no
 // pushback is how long to wait with another attempt: long enough that those who are
 // turned away do not come again all at once.
 func (l *Limiter) pushback() time.Duration {
-	return time.Duration(rand.Int64N(max(1, min(l.policy.recent.Load(), int64(maxPushback)))))
+	latency := cmp.Or(time.Duration(l.policy.recent.Load()), firstPushback)
+	return max(rand.N(min(latency, maxPushback)), minPushback)
 }
 
 // reject turns a call away.
-func (l *Limiter) reject(call *middleware.Call, e entry, reason Reason, wait time.Duration) error {
-	l.counts[reason].Add(1)
+func (l *Limiter) reject(call *middleware.Call, e entry, rejected *RejectedError, wait time.Duration) error {
+	l.counts[rejected.Reason].Add(1)
 	if l.options.onReject != nil {
-		l.options.onReject(call, reason)
+		l.options.onReject(call, rejected.Reason)
 	}
-	l.note(call, e, reason)
+	l.note(call, e, rejected)
 	ms := (wait + time.Millisecond - 1) / time.Millisecond
 	call.SetTrailer(middleware.HeaderPushback, strconv.FormatInt(int64(ms), 10))
 	call.SetTrailer(middleware.HeaderUnprocessed, "1")
 	if call.Kind.HTTP() {
 		call.SetReply("Retry-After", strconv.FormatInt(max(1, int64((wait+time.Second-1)/time.Second)), 10))
 	}
-	return l.errors[reason]
+	return rejected
 }
 
 // nameOf finds out who calls, and whether that was proved.

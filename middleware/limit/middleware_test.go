@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -19,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"plinth.internal/apierror"
 	"plinth.internal/middleware"
 	"plinth.internal/middleware/limit"
 )
@@ -64,8 +66,11 @@ func TestRejection(t *testing.T) {
 	}
 	if v := trailer.Get("grpc-retry-pushback-ms"); len(v) != 1 {
 		t.Errorf("trailer %v", trailer)
-	} else if ms, err := strconv.Atoi(v[0]); err != nil || ms < 0 || ms > 100 {
+	} else if ms, err := strconv.Atoi(v[0]); err != nil || ms < 1 || ms > 100 {
 		t.Errorf("pushback %q", v[0])
+	}
+	if !limit.Domain.Is(err, "IN_FLIGHT") {
+		t.Errorf("the fourth call has the details %v", status.Convert(err).Details())
 	}
 	if v := trailer.Get(middleware.HeaderUnprocessed); len(v) != 1 || v[0] != "1" {
 		t.Errorf("trailer %v", trailer)
@@ -363,6 +368,15 @@ func TestRates(t *testing.T) {
 		if (err == nil) != tt.ok {
 			t.Errorf("call %d of %s: %v", i, tt.caller, err)
 		}
+		if e, ok := apierror.From(err); !tt.ok {
+			rate, reason := "caller", "RATE_CALLER"
+			if tt.caller == "c" {
+				rate, reason = "method", "RATE_METHOD"
+			}
+			if !ok || e.Domain() != limit.Domain || e.Reason() != reason || e.Metadata()["rate"] != rate || !strings.HasSuffix(e.Message(), "(rate "+rate+")") {
+				t.Errorf("call %d of %s: %v", i, tt.caller, err)
+			}
+		}
 		if ms, _ := strconv.Atoi(pushback); !tt.ok && (ms < 9000 || ms > 10000) {
 			t.Errorf("call %d: pushback %q", i, pushback)
 		}
@@ -437,6 +451,30 @@ func TestNames(t *testing.T) {
 			t.Errorf("status %d, want %d", resp.StatusCode, want)
 		}
 	}
+}
+
+// TestFirstPushback: a server that knows no latency yet does not say "at once", and its
+// callers do not come back all together.
+func TestFirstPushback(t *testing.T) {
+	l := configured(t, limit.Config{Max: 1})
+	h := newHolder()
+	cc := start(t, h.handle, l.Middleware())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = call(t.Context(), cc, getMethod) })
+	h.wait(t, 1)
+	said := map[string]bool{}
+	for range 100 {
+		var trailer metadata.MD
+		if err := call(t.Context(), cc, getMethod, grpc.Trailer(&trailer)); status.Code(err) != codes.ResourceExhausted {
+			t.Fatal(err)
+		}
+		said[trailer.Get("grpc-retry-pushback-ms")[0]] = true
+	}
+	if said["0"] || len(said) < 3 {
+		t.Errorf("told to wait for %v ms", said)
+	}
+	close(h.release)
+	wg.Wait()
 }
 
 // TestCallersChecked: where callers are checked those that prove nothing are known by

@@ -137,20 +137,22 @@ type rate struct {
 	said     bucket        // of those that only say this name
 	each     *buckets      // of each caller; nil where they have one
 	proved   bool          // the name is one that only who proves it can have
-	reason   Reason
+	rejected *RejectedError
 }
 
 func newRate(r Rate) *rate {
-	out := &rate{Rate: r, exact: true, prefix: r.Method, proved: formOfProved(r.Caller), reason: RateMethod}
+	out := &rate{Rate: r, exact: true, prefix: r.Method, proved: formOfProved(r.Caller)}
 	if prefix, ok := strings.CutSuffix(r.Method, "*"); ok || r.Method == "" {
 		out.prefix, out.exact = prefix, false
 	}
 	burst := cmp.Or(float64(r.Burst), math.Max(1, math.Ceil(r.RPS)))
 	out.interval = time.Duration(float64(time.Second) / r.RPS)
 	out.ahead = time.Duration(min((burst-1)*float64(out.interval), float64(24*365*time.Hour)))
+	reason := RateMethod
 	if r.Caller != "" {
-		out.reason = RateCaller
+		reason = RateCaller
 	}
+	out.rejected = newRejected(reason, r.Name)
 	if r.Caller == EachCaller {
 		out.each = newBuckets()
 	}
