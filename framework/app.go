@@ -91,6 +91,7 @@ type App struct {
 	auth    *auth.Auth      // nil where callers are not checked
 	faults  *fault.Injector // nil where faults are not allowed
 	limiter *limit.Limiter
+	dropped droppedCalls
 	fault   atomic.Pointer[faultSettings] // those of the last change, nil before it
 
 	registry    *registry.Registry

@@ -3,6 +3,7 @@ package framework
 import (
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -46,13 +47,17 @@ func (a *App) limitMiddleware() middleware.Middleware { return a.limiter.Middlew
 // applyLimit brings changed settings into effect.
 func (a *App) applyLimit(s *limitSettings) { _ = a.limiter.Configure(s.config()) } // validated with the rest
 
+// droppedCalls are how many calls were dropped because nobody waits for them.
+type droppedCalls struct{ expired, canceled atomic.Int64 }
+
 // countDropped has calls counted that are dropped before their handler runs.
 func (a *App) countDropped() deadline.Option {
 	return deadline.OnDrop(func(call *middleware.Call, code codes.Code) {
-		reason := rejectedExpired
+		reason, n := rejectedExpired, &a.dropped.expired
 		if code == codes.Canceled {
-			reason = rejectedCanceled
+			reason, n = rejectedCanceled, &a.dropped.canceled
 		}
+		n.Add(1)
 		a.metrics.CountServerRejection(call.FullMethod(), reason)
 	})
 }
@@ -80,7 +85,9 @@ type LimitDocument struct {
 	// where it is not known.
 	LatencyMS float64 `json:"latency_ms"`
 	UsualMS   float64 `json:"usual_ms"`
-	// Rejected are how many calls were turned away since the start, by reason.
+	// Rejected are how many calls were turned away since the start, by reason:
+	// those of the limiter, and expired and canceled for calls that nobody waits
+	// for any more.
 	Rejected map[string]int64 `json:"rejected"`
 	// Callers are those that make the most calls.
 	Callers []LimitCaller `json:"callers"`
@@ -102,7 +109,7 @@ func (a *App) Limit() LimitDocument {
 	doc := LimitDocument{
 		Learns: s.Learns, Limit: s.Limit, Parts: map[string]int64{}, InFlight: s.InFlight, Lasting: s.Lasting,
 		LatencyMS: milliseconds(s.Latency), UsualMS: milliseconds(s.Usual),
-		Rejected: map[string]int64{}, Callers: []LimitCaller{},
+		Rejected: map[string]int64{rejectedExpired: a.dropped.expired.Load(), rejectedCanceled: a.dropped.canceled.Load()}, Callers: []LimitCaller{},
 	}
 	for c, n := range s.Parts {
 		doc.Parts[c.String()] = n

@@ -201,6 +201,12 @@ func TestDroppedIsCounted(t *testing.T) {
 	if _, page := get("http://"+app.Endpoints()["admin"]+"/metrics", ""); !strings.Contains(page, want) {
 		t.Errorf("the metrics have no %s", want)
 	}
+	_, page := get("http://"+app.Endpoints()["admin"]+"/debug/limit", "")
+	for _, want := range []string{`"expired": 1`, `"canceled": 0`, `"in_flight": 0`} {
+		if !strings.Contains(page, want) {
+			t.Errorf("/debug/limit has no %s: %s", want, page)
+		}
+	}
 }
 
 // TestRateOfProvedCaller: who proves nothing neither uses up the rate of who proves it,
