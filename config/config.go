@@ -21,11 +21,14 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"plinth.internal/internal/typo"
 )
 
 // Source is where a value came from.
@@ -229,49 +232,10 @@ func (c *Config) Unused() error {
 	return s.current.unused(s.used, s.entries)
 }
 
-// maxTypos is how far a key may be from a known one to be taken for it: the
-// wrong letters in it, two that changed places counted as one.
-const maxTypos = 3
-
 func unknownKey(src Source, key string, entries map[string]entry) error {
 	problem := "is not a known key"
-	best, distance := "", min(maxTypos, len(key)/3)
-	for known := range entries {
-		if d := editDistance(key, known, distance); d < distance || d == distance && (best == "" || known < best) {
-			best, distance = known, d
-		}
-	}
-	if best != "" {
+	if best := typo.Nearest(key, maps.Keys(entries)); best != "" {
 		problem += ", did you mean " + best + "?"
 	}
 	return &Error{Source: src, Key: key, Problem: problem}
-}
-
-// editDistance is the number of letters to insert, delete, replace or swap with
-// their neighbour to make b of a (optimal string alignment); above limit it
-// need not be exact.
-func editDistance(a, b string, limit int) int {
-	if len(a)-len(b) > limit || len(b)-len(a) > limit {
-		return limit + 1
-	}
-	// Rows of the table for the last two letters of a, and this one.
-	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := range len(a) {
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			row[j+1] = min(last[j+1]+1, row[j]+1, last[j]+cost)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				row[j+1] = min(row[j+1], before[j-1]+1)
-			}
-		}
-		before, last, row = last, row, before
-	}
-	return last[len(b)]
 }

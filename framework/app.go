@@ -33,6 +33,7 @@
 package framework
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -92,7 +93,10 @@ type App struct {
 	faults  *fault.Injector // nil where faults are not allowed
 	limiter *limit.Limiter
 	dropped droppedCalls
-	fault   atomic.Pointer[faultSettings] // those of the last change, nil before it
+
+	unserved atomic.Pointer[[]MethodUnserved] // in the configuration as it is now
+	latest   atomic.Pointer[serverSettings]   // of the last change, nil before it
+	fault    atomic.Pointer[faultSettings]    // those of the last change, nil before it
 
 	registry    *registry.Registry
 	ownRegistry bool           // opened here, closed here
@@ -375,6 +379,7 @@ func (a *App) start(run, background context.Context, stop context.CancelCauseFun
 	endpoints := a.server.Endpoints()
 	a.emit(Listening{Endpoints: endpoints})
 	a.tellFaults()
+	a.checkMethods(cmp.Or(a.latest.Load(), &a.settings.Server))
 	if err := a.protect(endpoints); err != nil {
 		return err
 	}

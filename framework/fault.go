@@ -12,6 +12,9 @@ import (
 	"plinth.internal/middleware/fault"
 )
 
+// keyFaultRules begins the keys of fault rules.
+const keyFaultRules = "server.fault.rules."
+
 // faultsCheck is the name of the faults on demand among the checks of /health.
 const faultsCheck = "faults"
 
@@ -24,17 +27,7 @@ type FaultsChanged struct {
 	Headers bool
 }
 
-// FaultUnserved says that a rule is for a method that this service does not have:
-// it hits no call.
-type FaultUnserved struct {
-	// Rule is the name of the rule, Method what it is for.
-	Rule, Method string
-	// Nearest is the method or route that is most like it, "" for none.
-	Nearest string
-}
-
 func (FaultsChanged) event() {}
-func (FaultUnserved) event() {}
 
 // newFaults makes the injector; nil where faults are not allowed.
 func (a *App) newFaults() (*fault.Injector, error) {
@@ -75,55 +68,12 @@ func (a *App) applyFaults(old, current faultSettings) {
 	a.tellFaults()
 }
 
-// tellFaults warns of what may happen to calls, and of rules that nothing happens
-// by. It is called once everything is registered, and at each change.
+// tellFaults warns of what may happen to calls. It is called once everything is
+// registered, and at each change.
 func (a *App) tellFaults() {
-	if a.faults == nil {
-		return
+	if a.faults != nil {
+		a.emit(faultsChanged(a.faultsInUse()))
 	}
-	s := a.faultsInUse()
-	a.emit(faultsChanged(s))
-	for _, u := range a.unservedFaults(s) {
-		a.emit(u)
-	}
-}
-
-// unservedFaults are the rules whose method or route is not served here.
-func (a *App) unservedFaults(s faultSettings) []FaultUnserved {
-	served, more := a.server.Patterns()
-	for service, info := range a.server.Services() {
-		for _, m := range info.Methods {
-			served = append(served, service+"/"+m.Name)
-		}
-	}
-	var out []FaultUnserved
-	for _, r := range s.faultRules() {
-		_, path, route := strings.Cut(r.Method, " ")
-		if r.Method == "" || slices.ContainsFunc(served, r.For) || more && route && strings.HasPrefix(path, "/") {
-			continue
-		}
-		out = append(out, FaultUnserved{Rule: r.Name, Method: r.Method, Nearest: mostLike(r.Method, served)})
-	}
-	return out
-}
-
-// mostLike is the name that has the most in common with another one at its begin
-// and its end, "" where that is not more than half of it.
-func mostLike(name string, names []string) string {
-	best, most := "", len(name)/2
-	for _, other := range slices.Sorted(slices.Values(names)) {
-		same, shorter := 0, min(len(name), len(other))
-		for same < shorter && name[same] == other[same] {
-			same++
-		}
-		for end := 1; same < shorter && name[len(name)-end] == other[len(other)-end]; end++ {
-			same++
-		}
-		if same > most {
-			best, most = other, same
-		}
-	}
-	return best
 }
 
 // faultsInUse are the faults as they are now.
@@ -149,9 +99,13 @@ func (a *App) faultsHealth() (check CheckHealth, ok bool) {
 	s := faultsChanged(current)
 	check = CheckHealth{Name: faultsCheck, Status: HealthOK, CheckedAt: stamp(time.Now())}
 	var why, said []string
-	for _, u := range a.unservedFaults(current) {
-		s.Rules = slices.DeleteFunc(s.Rules, func(name string) bool { return name == u.Rule })
-		said = append(said, "the rule "+u.Rule+" hits no call: "+u.Method+" is not served here")
+	for _, u := range a.unservedRules() {
+		rule, ok := strings.CutPrefix(u.Key, keyFaultRules)
+		if rule, ok = strings.CutSuffix(rule, ".method"); !ok || !slices.Contains(s.Rules, rule) {
+			continue
+		}
+		s.Rules = slices.DeleteFunc(s.Rules, func(name string) bool { return name == rule })
+		said = append(said, "the rule "+rule+" hits no call: "+u.Method+" is not served here")
 	}
 	if len(s.Rules) > 0 {
 		why = append(why, "by the rules "+strings.Join(s.Rules, ", "))

@@ -227,20 +227,21 @@ func TestFaultsUnserved(t *testing.T) {
   health: {method: grpc.health.v1.Health/Check, hang: true}, none: {method: unmatched, hang: true}, any: {hang: true, percent: 0}`
 	f := newFile(t, "server: {fault: {allow: true, rules: {typo: {method: test.v1.Echo/Sya, hang: true}, "+rules+"}}}\n")
 	var mu sync.Mutex
-	var told []framework.FaultUnserved
+	var told []framework.MethodUnserved
 	app := frameworktest.Start(t, "echo", setupBoth, framework.WithConfigFile(f.path), framework.WithEvents(func(e framework.Event) {
-		if e, ok := e.(framework.FaultUnserved); ok {
+		if e, ok := e.(framework.MethodUnserved); ok {
 			mu.Lock()
 			defer mu.Unlock()
+			e.Place = "" // of no interest here
 			told = append(told, e)
 		}
 	}))
-	all := func() []framework.FaultUnserved {
+	all := func() []framework.MethodUnserved {
 		mu.Lock()
 		defer mu.Unlock()
 		return slices.Clone(told)
 	}
-	want := []framework.FaultUnserved{{Rule: "typo", Method: "test.v1.Echo/Sya", Nearest: "test.v1.Echo/Say"}}
+	want := []framework.MethodUnserved{{Key: "server.fault.rules.typo.method", Method: "test.v1.Echo/Sya", Nearest: "test.v1.Echo/Say"}}
 	if got := all(); !slices.Equal(got, want) {
 		t.Errorf("at the start: %+v", got)
 	}
@@ -248,7 +249,7 @@ func TestFaultsUnserved(t *testing.T) {
 		t.Errorf("/health: %s", check.Error)
 	}
 	f.write("server: {fault: {allow: true, rules: {typo: {method: GET /ecko, hang: true}, far: {method: x.y/*, hang: true}}}}\n")
-	want = append(want, framework.FaultUnserved{Rule: "far", Method: "x.y/*"}, framework.FaultUnserved{Rule: "typo", Method: "GET /ecko", Nearest: "GET /echo"})
+	want = append(want, framework.MethodUnserved{Key: "server.fault.rules.far.method", Method: "x.y/*"}, framework.MethodUnserved{Key: "server.fault.rules.typo.method", Method: "GET /ecko", Nearest: "GET /echo"})
 	within(t, inTheEnd, "the warnings of the reload", func() bool { return slices.Equal(all(), want) })
 	if _, check, _ := faultCheck(app); strings.Contains(check.Error, "on purpose") || !strings.Contains(check.Error, "x.y/* is not served here") {
 		t.Errorf("/health after the reload: %s", check.Error)

@@ -68,7 +68,7 @@ type lintFacts struct {
 	kubernetes bool
 	logLevel   string
 	checks     []health.Result
-	unserved   []FaultUnserved
+	unserved   []MethodUnserved
 	rate       float64 // calls a second
 	dumps      error   // why no dump could be written
 }
@@ -97,9 +97,7 @@ func (a *App) lintFacts() *lintFacts {
 		kubernetes: slices.ContainsFunc(a.opts.environ, func(e string) bool { return strings.HasPrefix(e, "KUBERNETES_SERVICE_HOST=") }),
 		logLevel:   a.log.Level(), checks: a.health.Report().Results, dumps: a.tryDumps(),
 	}
-	if a.faults != nil {
-		l.unserved = a.unservedFaults(a.faultsInUse())
-	}
+	l.unserved = a.unservedRules()
 	for _, c := range a.limiter.Stats().Callers {
 		l.rate += c.Rate
 	}
@@ -148,7 +146,7 @@ func (l *lintFacts) find() []LintFinding {
 		{"debug-open", l.debugOpen},
 		{"auth-off", l.authOff},
 		{"faults-allowed", l.faultsAllowed},
-		{"fault-unserved", l.faultsUnserved},
+		{"method-unserved", l.methodsUnserved},
 		{"limit-off", l.limitOff},
 		{"client-no-deadline", l.noDeadline},
 		{"hedge-in-vain", l.hedgeInVain},

@@ -59,8 +59,8 @@ func TestLintRules(t *testing.T) {
 		{"faults by header", func(l *lintFacts) { l.settings.Server.Fault = faultSettings{Allow: true, Headers: true} }, []string{"error faults-allowed", "warning faults-allowed"}},
 		{"a fault for nobody", func(l *lintFacts) {
 			l.settings.Server.Fault = faultSettings{Allow: true, Rules: rules}
-			l.unserved = []FaultUnserved{{Rule: "typo", Method: "a.B/X"}}
-		}, []string{"warning fault-unserved", "warning faults-allowed"}},
+			l.unserved = []MethodUnserved{{Key: "server.fault.rules.typo.method", Method: "a.B/X"}}
+		}, []string{"warning faults-allowed", "warning method-unserved"}},
 		{"no limit", func(l *lintFacts) { l.settings.Server.Limit.Enabled = false }, []string{"warning limit-off"}},
 		{"a fixed limit", func(l *lintFacts) { l.settings.Server.Limit = limitSettings{Max: 10} }, nil},
 		{"no deadlines", func(l *lintFacts) {

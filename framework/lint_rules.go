@@ -101,15 +101,15 @@ func (l *lintFacts) faultsAllowed() []LintFinding {
 	return out
 }
 
-func (l *lintFacts) faultsUnserved() []LintFinding {
+func (l *lintFacts) methodsUnserved() []LintFinding {
 	var out []LintFinding
 	for _, u := range l.unserved {
 		fix := "take the rule away, or name a method that is served"
 		if u.Nearest != "" {
 			fix = "did you mean " + u.Nearest + "?"
 		}
-		out = append(out, l.at("server.fault.rules."+u.Rule+".method", LintFinding{
-			Severity: LintWarning, What: "the fault rule " + u.Rule + " hits no call", Why: u.Method + " is not served here", Fix: fix,
+		out = append(out, l.at(u.Key, LintFinding{
+			Severity: LintWarning, What: "a rule is for no call", Why: u.Method + " is no method or route of this service", Fix: fix,
 		})...)
 	}
 	return out

@@ -42,6 +42,10 @@ func (a *App) applySettings(old, current settings) {
 	a.applyAuth(&current.Server.Auth)
 	a.applyLimit(&current.Server.Limit)
 	a.applyFaults(old.Server.Fault, current.Server.Fault)
+	a.latest.Store(&current.Server)
+	if a.unserved.Load() != nil { // before that setup may not have registered everything
+		a.checkMethods(&current.Server)
+	}
 }
 
 // configHealth is the configuration as one of the checks: it is down while the
@@ -67,6 +71,9 @@ type ConfigDocument struct {
 	// Restart are the keys that have been given another value since the start
 	// and need a restart. What is shown is the running value.
 	Restart []string `json:"restart"`
+	// Warnings are what is in effect, but probably not as it was meant: rules for
+	// methods that the service does not have.
+	Warnings []string `json:"warnings"`
 	// Values are the effective values by key.
 	Values map[string]ConfigValue `json:"values"`
 }
@@ -95,7 +102,7 @@ func (a *App) configuration() ConfigDocument {
 	status := a.cfg.Status()
 	doc := ConfigDocument{
 		File: a.opts.configFile, Central: a.feedDocument(status), Reload: ReloadDocument{At: stamp(status.At), Error: text(status.Err)},
-		Restart: append([]string{}, status.Restart...), Values: map[string]ConfigValue{},
+		Restart: append([]string{}, status.Restart...), Warnings: a.warnings(), Values: map[string]ConfigValue{},
 	}
 	switch {
 	case status.Err != nil:

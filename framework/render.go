@@ -66,6 +66,8 @@ func describe(e Event) string {
 		return describeLimit(e.Event)
 	case AuthOff:
 		return "calls are not checked for who makes them: server.auth.mode is off, although the service declares who may call"
+	case MethodUnserved:
+		return "a rule is for a method or route that this service does not have, and does nothing"
 	case Unprotected:
 		return "calls are taken from other machines without TLS: give server.tls.cert_file and key_file, or set server.tls.mode to insecure if that is what you want"
 	case CheckChanged:
@@ -78,8 +80,6 @@ func describe(e Event) string {
 		return describeLifecycle(e)
 	case FaultsChanged:
 		return "faults on demand are allowed: calls fail on purpose by these rules"
-	case FaultUnserved:
-		return "a fault rule hits no call: its method is not served here"
 	case SpansLost:
 		return "spans lost"
 	case Stopping:
@@ -92,7 +92,7 @@ func describe(e Event) string {
 
 func levelOf(e Event) zapcore.Level {
 	switch e := e.(type) {
-	case Waiting, Unregistered, Unprotected, AuthOff, SnapshotsOff, GoroutineFailed, SpansLost, FaultsChanged, FaultUnserved:
+	case Waiting, Unregistered, Unprotected, AuthOff, MethodUnserved, SnapshotsOff, GoroutineFailed, SpansLost, FaultsChanged:
 		return zapcore.WarnLevel
 	case HandlerPanicked, HeartbeatStuck:
 		return zapcore.ErrorLevel
@@ -144,6 +144,8 @@ func fieldsOf(e Event) []zap.Field {
 		return fieldsOfAuth(e.Event)
 	case LimitEvent:
 		return fieldsOfLimit(e.Event)
+	case MethodUnserved:
+		return []zap.Field{zap.String("key", e.Key), zap.String("place", e.Place), zap.String("method", e.Method), zap.String("nearest", e.Nearest)}
 	case Unprotected:
 		return []zap.Field{zap.Strings("listeners", e.Listeners)}
 	case CheckChanged:
@@ -159,8 +161,6 @@ func fieldsOf(e Event) []zap.Field {
 		return fieldsOfLifecycle(e)
 	case FaultsChanged:
 		return []zap.Field{zap.Strings("rules", e.Rules), zap.Bool("headers", e.Headers)}
-	case FaultUnserved:
-		return []zap.Field{zap.String("rule", e.Rule), zap.String("method", e.Method), zap.String("nearest", e.Nearest)}
 	case SpansLost:
 		return []zap.Field{zap.Error(e.Err)}
 	case Stopping:

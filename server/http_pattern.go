@@ -11,19 +11,6 @@ import (
 // handled is a pattern and the line of the service that has given it.
 type handled struct{ pattern, place string }
 
-// Patterns are the patterns of [Server.Handle], in the order of their
-// registration, and the one that requests without a route are counted under. More
-// says that there may be others: routes of gRPC methods that no annotation tells
-// of have patterns of their own.
-func (s *Server) Patterns() (patterns []string, more bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, h := range s.web.handled {
-		patterns = append(patterns, h.pattern)
-	}
-	return append(patterns, unmatchedHTTPPattern), s.web.gateway != nil
-}
-
 // explain says why http.ServeMux does not take a pattern. In a conflict it names
 // the line of the service that has given the other pattern: the mux would name
 // the one in this package that it was called from.

@@ -87,12 +87,6 @@ func (r Rule) Validate() error {
 	return errors.Join(errs...)
 }
 
-// For reports whether the rule's Method stands for what is called, by its full
-// name: "orders.v1.Orders/Get", or the route of HTTP.
-func (r Rule) For(method string) bool {
-	return matches(r.Method, method) && (!infrastructure(method) || strings.HasPrefix(r.Method, "grpc."))
-}
-
 func matches(pattern, method string) bool {
 	if prefix, ok := strings.CutSuffix(pattern, "*"); ok || pattern == "" {
 		return strings.HasPrefix(method, prefix)

@@ -57,6 +57,10 @@ type Config struct {
 	Unmatched func(w http.ResponseWriter, r *http.Request, status int)
 }
 
+// Unannotated is what the middlewares see as the method of routes that no annotation
+// gives to a gRPC method.
+const Unannotated = "gateway"
+
 // Gateway is an http.Handler. Routes are added before it serves.
 type Gateway struct {
 	cfg      Config
@@ -86,7 +90,7 @@ func New(cfg Config) *Gateway {
 		runtime.WithDisablePathLengthFallback(),
 		runtime.WithDisableHTTPMethodOverride(),
 	)
-	g.other = cfg.Around("gateway", g.serve)
+	g.other = cfg.Around(Unannotated, g.serve)
 	return g
 }
 

@@ -1,6 +1,9 @@
-package config
+package typo
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 func TestEditDistance(t *testing.T) {
 	for _, tc := range []struct {
@@ -19,5 +22,17 @@ func TestEditDistance(t *testing.T) {
 	}
 	if got := editDistance("a", "abcdefgh", 2); got <= 2 {
 		t.Errorf("beyond the limit: %d", got)
+	}
+}
+
+func TestNearest(t *testing.T) {
+	known := []string{"hello.v1.Hello/Set", "hello.v1.Hello/Get", "GET /limits"}
+	for name, want := range map[string]string{
+		"hello.v1.Hello/Gte": "hello.v1.Hello/Get", "hello.v1.Hello/Let": "hello.v1.Hello/Get", "hello.Hello/Get": "hello.v1.Hello/Get",
+		"GET /limit": "GET /limits", "orders.v1.Orders/Get": "", "GTE": "", "": "",
+	} {
+		if got := Nearest(name, slices.Values(known)); got != want {
+			t.Errorf("nearest to %q is %q, want %q", name, got, want)
+		}
 	}
 }
