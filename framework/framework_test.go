@@ -270,7 +270,7 @@ func TestStartErrors(t *testing.T) {
 		{"nil-gateway", func(_ context.Context, s *framework.Service) error {
 			s.Gateway(nil)
 			return nil
-		}, nil, "add routes of gRPC methods: the function is nil"},
+		}, nil, "Gateway was given nil"},
 		{"no-http", func(_ context.Context, s *framework.Service) error {
 			s.Handle("GET /", http.NotFoundHandler())
 			return nil

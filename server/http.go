@@ -310,10 +310,6 @@ const (
 func (s *Server) Gateway(ctx context.Context, fn gateway.Register) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if fn == nil {
-		s.failLockedf("add routes of gRPC methods: the function is nil")
-		return
-	}
 	if s.listening {
 		s.failLockedf("add routes of gRPC methods: the server is listening already; add them during setup")
 		return

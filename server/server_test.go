@@ -193,7 +193,7 @@ func TestListenErrors(t *testing.T) {
 		{"empty pattern", func(s *server.Server) { s.Handle("", ok) }, nil, []string{`handle HTTP pattern "": `}},
 		{"nil handler", func(s *server.Server) { s.Handle("GET /x", nil) }, nil, []string{`handle HTTP pattern "GET /x": `, "server_test.go:", "the handler is nil"}},
 		{"nil function", func(s *server.Server) { s.Handle("GET /x", http.HandlerFunc(nil)) }, nil, []string{`"GET /x": `, "the handler is nil"}},
-		{"nil routes", func(s *server.Server) { s.Gateway(context.Background(), nil) }, nil, []string{"add routes of gRPC methods: the function is nil"}},
+		{"nil routes", func(s *server.Server) { s.Gateway(context.Background(), nil) }, nil, []string{"Gateway was given nil"}},
 		{"pattern twice", func(s *server.Server) { s.Handle("GET /x", ok); s.Handle("GET /x", ok) }, nil, []string{`handle HTTP pattern "GET /x": `, "conflicts"}},
 		{"no listener for HTTP", func(s *server.Server) { s.Handle("GET /x", ok) }, func(c *server.Config) { delete(c.Addrs, server.HTTP) },
 			[]string{"there are routes but no listener; set server.http.addr"}},
