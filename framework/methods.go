@@ -97,7 +97,8 @@ func (a *App) placesOfRules() map[string]string {
 	}
 	out := map[string]string{}
 	for _, e := range a.cfg.Entries() {
-		if strings.HasPrefix(e.Key, "server.") && !(e.Source.Kind == config.KindFeed && shared[e.Source.Name]) {
+		ours := e.Source.Kind != config.KindFeed || !shared[e.Source.Name]
+		if ours && strings.HasPrefix(e.Key, "server.") {
 			out[e.Key] = e.Source.String()
 		}
 	}

@@ -66,8 +66,8 @@ func newCallers() *callers {
 	return &callers{seed: maphash.MakeSeed(), places: make([]caller, callerPlaces)}
 }
 
-// setOf is where the places begin that a caller may have. Those of callers that have
-// proved who they are are not those of callers that only say so, however many come.
+// setOf is where the places begin that a caller may have. However many callers come
+// that only say who they are, they get none of those of callers that have proved it.
 func setOf(hash uint64, proved bool) uint64 {
 	set := hash % callerSets
 	if proved {

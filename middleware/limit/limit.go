@@ -29,8 +29,8 @@
 //     it holds no place and says nothing about latency: most streams rest. Only
 //     Config.Max counts it, as a tenth of a call. So does the body of an HTTP
 //     response, after its head is out.
-//   - Memory is bounded, whatever callers send: 1024 callers that proved who they
-//     are are told apart and as many others, and those beyond share what is counted
+//   - Memory is bounded, whatever callers send: 1024 callers are told apart that
+//     proved who they are, and as many others; those beyond share what is counted
 //     of some of their kind. A call that says another name each time only makes
 //     callers share places that prove nothing; who matters proves who calls.
 //   - The limit of a server that is overloaded from its first call on grows by
