@@ -14,8 +14,9 @@
 // are errors ([Error]) that name the source, the line, the key, the value and
 // what was wanted; all of them are reported at once; a struct is bound wholly or
 // not at all, and a changed file or document is taken in one step for all structs
-// or not at all; one that is bad holds up no other; a [Secret] is never shown. A
-// Config may be read by any number of goroutines; it starts none.
+// or not at all; one that is bad holds up no other; a [Secret] is never shown, and
+// neither is what a URL keeps secret, see [Mask]. A Config may be read by any
+// number of goroutines; it starts none.
 package config
 
 import (
@@ -79,7 +80,7 @@ func (s Source) String() string {
 
 // Error is one thing that is wrong with a configuration.
 type Error struct {
-	// Source is where the value was given.
+	// Source is where the value was given; where it was not, the nearest that was.
 	Source Source
 	// Key is the key's path.
 	Key string
@@ -89,7 +90,8 @@ type Error struct {
 	Problem string
 }
 
-// Error is one sentence with the place, the key, the value and the problem.
+// Error is one sentence with the place, the key, the value and the problem,
+// through [Mask].
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.Source.String())
@@ -103,7 +105,7 @@ func (e *Error) Error() string {
 		b.WriteByte(' ')
 	}
 	b.WriteString(e.Problem)
-	return b.String()
+	return Mask(b.String())
 }
 
 // Config is the layers of one process, and everything that was bound to them.
@@ -143,7 +145,7 @@ type state struct {
 type Entry struct {
 	// Key is the key's path.
 	Key string
-	// Value is the value as it would be written, a secret as "***".
+	// Value is the value as it would be written, through [Mask], a secret as "***".
 	Value string
 	// Source is where it came from.
 	Source Source

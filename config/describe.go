@@ -49,6 +49,29 @@ func describe(v reflect.Value, path string, hot bool, keys []Key) []Key {
 	return keys
 }
 
+// Written are the values of a struct by their keys, as they would be written and
+// through [Mask], a secret as "***".
+func Written[T any](value T) map[string]string {
+	out := map[string]string{}
+	write(reflect.ValueOf(&value).Elem(), "", out)
+	return out
+}
+
+func write(v reflect.Value, path string, out map[string]string) {
+	switch {
+	case isPlain(v.Type()):
+		out[path] = written(v)
+	case v.Kind() == reflect.Map:
+		for _, k := range v.MapKeys() {
+			write(v.MapIndex(k), join(path, k.String()), out)
+		}
+	default:
+		for _, f := range fields(v.Type()) {
+			write(v.FieldByIndex(f.Index), join(path, f.key), out)
+		}
+	}
+}
+
 // findKey tells whether a struct has a key of this path, and whether it is hot.
 // It looks at types only: a key of a map need not be there.
 func findKey(t reflect.Type, path string, hot, watch bool) (known, isHot bool) {

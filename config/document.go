@@ -88,7 +88,11 @@ func (c *Config) parse(ls layers, texts, before []text) (current, central layers
 		case t.err != nil && d.feed:
 			errs = append(errs, fmt.Errorf("read configuration %s: %w", source.Name, t.err))
 		case t.err != nil:
-			if optional := !d.required && (before == nil || before[i].missing()); !optional || !t.missing() {
+			gone := before != nil && !before[i].missing()
+			switch optional := !d.required && !gone; {
+			case t.missing() && gone:
+				errs = append(errs, fmt.Errorf("read configuration: %w; put the file back", t.err))
+			case !optional || !t.missing():
 				errs = append(errs, fmt.Errorf("read configuration: %w", t.err))
 			}
 		case d.feed && len(t.data) > MaxDocument:

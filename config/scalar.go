@@ -44,7 +44,7 @@ func set(v reflect.Value, it *item) error {
 func setScalar(v reflect.Value, s string) error {
 	if t, ok := reflect.TypeAssert[encoding.TextUnmarshaler](v.Addr()); ok {
 		if err := t.UnmarshalText([]byte(s)); err != nil {
-			return fmt.Errorf("is not usable: %w", err)
+			return fmt.Errorf("is not usable: %w", maskError(err))
 		}
 		return nil
 	}
@@ -89,11 +89,11 @@ func setScalar(v reflect.Value, s string) error {
 	return nil
 }
 
-// written is a value as it would be written in a file.
+// written is a value as it would be written in a file, masked.
 func written(v reflect.Value) string {
 	if m, ok := reflect.TypeAssert[encoding.TextMarshaler](v); ok {
 		if b, err := m.MarshalText(); err == nil {
-			return string(b)
+			return Mask(string(b))
 		}
 	}
 	if v.Kind() == reflect.Slice {
@@ -103,5 +103,5 @@ func written(v reflect.Value) string {
 		}
 		return strings.Join(parts, ",")
 	}
-	return fmt.Sprint(v.Interface())
+	return Mask(fmt.Sprint(v.Interface()))
 }

@@ -41,7 +41,7 @@ func shown(value string, secret bool) string {
 	if secret {
 		return Secret(value).String()
 	}
-	return value
+	return Mask(value)
 }
 
 // holdsSecret reports a Secret, and a list or a map of them.

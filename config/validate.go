@@ -10,7 +10,8 @@ import (
 )
 
 // Validator is implemented by structs whose values have constraints of their
-// own. Errors made by [Invalid] get the place of the value added.
+// own. Errors made by [Invalid] get the place of the value added, or of the
+// nearest one that was given.
 type Validator interface {
 	Validate() error
 }
@@ -66,7 +67,7 @@ func (b *binder) validate(v reflect.Value, path string) {
 		b.report(path, validator.Validate())
 	}
 	if validator, ok := reflect.TypeAssert[StartValidator](v.Addr()); ok && b.strict {
-		b.report(path, validator.ValidateStart(func(key string) Source { return b.where(join(path, key)) }))
+		b.report(path, validator.ValidateStart(func(key string) Source { return b.where(join(path, key), "") }))
 	}
 }
 
@@ -79,43 +80,65 @@ func (b *binder) report(path string, err error) {
 			if path != "" {
 				err = fmt.Errorf("%s: %w", path, err)
 			}
-			b.errs = append(b.errs, fmt.Errorf("validate configuration: %w", err))
+			b.errs = append(b.errs, fmt.Errorf("validate configuration: %w", maskedError{err}))
 			continue
 		}
 		key := join(path, bad.key)
-		out := &Error{Source: b.where(key), Key: key, Value: b.entries[key].Value, Problem: bad.problem}
-		if dot := strings.LastIndexByte(key, '.'); dot > 0 && out.Source.Kind == KindDefault {
-			out.Source = b.where(key[:dot])
+		entry := b.entries[key]
+		value := ""
+		if !bad.unshown {
+			value = Mask(entry.Value)
 		}
-		if bad.unshown {
-			out.Value = ""
-		}
-		b.errs = append(b.errs, out)
+		b.errs = append(b.errs, &Error{Source: b.origin(key, path, bad.problem), Key: key, Value: value, Problem: bad.problem})
 	}
 }
 
-// where is the place at which a key was given, or the first key below it.
-func (b *binder) where(key string) Source {
-	first := b.entries[key].Source
-	if _, leaf := b.entries[key]; leaf {
-		return first
+// origin is where a key was given, or keys below it. For one that was not given it
+// is where the nearest ones beside it were, no higher than the struct that is
+// validated: a key that the problem speaks of before others, of those the first.
+func (b *binder) origin(key, path, problem string) Source {
+	for {
+		if source := b.where(key, problem); source.Kind != KindDefault {
+			return source
+		}
+		dot := strings.LastIndexByte(key, '.')
+		if dot < 0 || key == path {
+			return Source{Kind: KindDefault}
+		}
+		key = key[:dot]
 	}
-	first.Kind = KindDefault
+}
+
+// where is the place at which a key was given, or keys below it; its kind is
+// KindDefault where none was.
+func (b *binder) where(key, problem string) Source {
+	var best *entry
 	for k, e := range b.entries {
-		if strings.HasPrefix(k, key+".") && before(e.Source, first) {
-			first = e.Source
+		if e.Source.Kind == KindDefault || k != key && !strings.HasPrefix(k, key+".") {
+			continue
+		}
+		if best == nil || cmp.Or(
+			named(problem, best.Key)-named(problem, k), strings.Compare(e.Source.Name, best.Source.Name),
+			e.Source.Line-best.Source.Line, strings.Compare(k, best.Key),
+		) < 0 {
+			best = &e
 		}
 	}
-	return first
+	if best != nil {
+		return best.Source
+	}
+	if given := b.layers().given(key); len(given) > 0 {
+		return given[len(given)-1].source // there is nothing in it
+	}
+	return Source{Kind: KindDefault}
 }
 
-// before orders places by how easily a person finds the rest there.
-func before(a, b Source) bool {
-	kinds := []string{KindFile, KindFlag, KindEnv, KindFeed, KindDefault}
-	return cmp.Or(
-		cmp.Compare(slices.Index(kinds, a.Kind), slices.Index(kinds, b.Kind)),
-		strings.Compare(a.Name, b.Name), cmp.Compare(a.Line, b.Line),
-	) < 0
+// named is 1 for a text that speaks of a key.
+func named(text, key string) int {
+	if strings.Contains(text, key) {
+		return 1
+	}
+	return 0
 }
 
 // flatten takes joined errors apart.

@@ -39,6 +39,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"strings"
@@ -143,6 +144,9 @@ func New(name string, setup Setup, opts ...Option) (*App, error) {
 	phases.next(phaseConfig)
 	cfg, err := config.Load(config.WithFile(o.configFile, o.fileRequired), config.WithEnviron(o.environ), config.WithFlags(o.flags()))
 	if err != nil {
+		if o.fileRequired && errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w; give --config a file that is there, or leave it out for %s, which need not be", err, DefaultConfigFile)
+		}
 		return nil, &configError{err}
 	}
 	defaults := defaultSettings()
@@ -182,6 +186,9 @@ func New(name string, setup Setup, opts ...Option) (*App, error) {
 
 // configError marks errors that the user's configuration caused.
 type configError struct{ error }
+
+// Error hides passwords in the URLs that the error names, as text does.
+func (e *configError) Error() string { return text(e.error) }
 
 func (e *configError) Unwrap() error { return e.error }
 
@@ -378,6 +385,10 @@ func (a *App) start(run, background context.Context, stop context.CancelCauseFun
 	}
 	endpoints := a.server.Endpoints()
 	a.emit(Listening{Endpoints: endpoints})
+	effective := a.effective()
+	for _, e := range a.idle(&effective) {
+		a.emit(e)
+	}
 	a.tellFaults()
 	a.checkMethods(cmp.Or(a.latest.Load(), &a.settings.Server))
 	if err := a.protect(endpoints); err != nil {

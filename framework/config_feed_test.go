@@ -308,7 +308,7 @@ func (f fixed) Changed() <-chan struct{}     { return nil }
 func (f fixed) Err() error                   { return nil }
 
 // TestCentralConfigReachesAll: a change of either document is in use in 50 instances
-// within 1 s.
+// within 1 s: each change on a quiet machine, and most of them on any.
 func TestCentralConfigReachesAll(t *testing.T) {
 	const instances = 50
 	limit := inTime
@@ -324,16 +324,21 @@ func TestCentralConfigReachesAll(t *testing.T) {
 	}
 	var took []time.Duration
 	for i, name := range []string{"default", "orders", "orders", "orders", "orders"} {
-		begun := time.Now()
+		begun, before := time.Now(), readProcessors()
 		s.write(name, fmt.Sprintf("limits: {per_user: %d}\nclients: {billing: {timeout: %ds}}\n", 10+i, 10+i))
 		for n, a := range apps {
 			within(t, 20*time.Second, fmt.Sprintf("change %d in instance %d", i, n), func() bool { return a.limits.Get().PerUser == 10+i })
 		}
 		took = append(took, time.Since(begun))
+		switch disturbed := starved(before, readProcessors()); {
+		case took[i] > limit && disturbed:
+			t.Logf("change %d took %v while other programs had the processors: it is not judged by itself", i, took[i])
+		case took[i] > limit:
+			t.Errorf("change %d of %s was in use everywhere after %v, want %v", i, name, took[i], limit)
+		}
 	}
-	// Other tests may have the processors for a while; not for most changes.
-	slices.Sort(took)
 	t.Logf("%d instances, 5 changes were in use everywhere after %v", instances, took)
+	slices.Sort(took)
 	if median := took[len(took)/2]; median > limit {
 		t.Errorf("a change was in use everywhere after %v, want %v", median, limit)
 	}

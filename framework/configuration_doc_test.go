@@ -37,7 +37,13 @@ a method; for clients the most specific value wins: ` + "`clients.default`, `cli
 the dashes of a service's name are ` + "`_`: `PLINTH_CLIENTS_PRICE_LIST_TIMEOUT` is `clients.price-list.timeout`" + `.
 
 Unknown keys and bad values end the start with an error that names the place, the key, the value and what is wanted. ` + "`/debug/config`" + ` shows every
-value in use and where it came from. A service's own keys stand beside these.
+value in use and where it came from; where one stands for something else, as one that is not set does most often, ` + "`effective`" + ` says for what
+(for ` + "`clients.*`" + ` with what comes from less specific levels). A key that is given and does nothing, as ` + "`server.http.grpc_web` while `server.http.addr`" + ` is empty, is a warning in the log at the
+start, ` + "`settings without effect`, and has `idle`" + ` beside it with the key that is in the way. A service's own keys stand beside these.
+
+What is shown is masked: a ` + "`config.Secret`, and in every URL the password and the values of the query (`http://ann:***@host/?key=***`)" + `. A password in
+` + "`registry.endpoints`, in `telemetry.trace.endpoint`" + ` or in another address of the framework's own is refused: the registry has ` + "`registry.username`" + ` and
+` + "`registry.password`" + `, the exporter of traces takes its headers from ` + "`OTEL_EXPORTER_OTLP_HEADERS`" + `.
 
 ## Changes at run time
 

@@ -60,6 +60,14 @@ type AuthEvent struct{ Event auth.Event }
 // call, because server.auth.mode is off.
 type AuthOff struct{}
 
+// SettingsIdle says that keys of the configuration were given which do nothing.
+type SettingsIdle struct {
+	// Keys are the keys, Places where each was given.
+	Keys, Places []string
+	// Because names the key that is in the way and what it is.
+	Because string
+}
+
 // LimitEvent is an event of what turns calls away.
 type LimitEvent struct{ Event limit.Event }
 
@@ -174,6 +182,7 @@ func (ConfigEvent) event()       {}
 func (ServerEvent) event()       {}
 func (AuthEvent) event()         {}
 func (AuthOff) event()           {}
+func (SettingsIdle) event()      {}
 func (LimitEvent) event()        {}
 func (Unprotected) event()       {}
 func (CheckChanged) event()      {}

@@ -216,6 +216,12 @@ func TestStartErrors(t *testing.T) {
 		{"static-file-missing", ok, set("registry.static_file", "/nowhere/instances.yaml"), "registry.static_file: read instances from /nowhere/instances.yaml"},
 		{"bad-fallback", ok, append(set("registry.endpoints", "127.0.0.1:1"), set("registry.static.billing", "10.0.0.1")...), `registry.static: read address "10.0.0.1" of service "billing"`},
 		{"half-a-certificate", ok, append(set("registry.endpoints", "127.0.0.1:1"), set("registry.tls.cert_file", "c.pem")...), "registry.tls: has one of cert_file and key_file"},
+		{"no-user", ok, append(set("registry.endpoints", "127.0.0.1:1"), set("registry.password", "pw")...), `flag --registry.password: registry.password: stands without registry.username; give both or none`},
+		{"no-password", ok, append(set("registry.endpoints", "127.0.0.1:1"), set("registry.username", "u")...), `flag --registry.username: registry.username: "u" stands without registry.password; give both or none`},
+		{"rate-without-rps", ok, set("server.limit.rate.x.burst", "3"), "flag --server.limit.rate.x.burst: server.limit.rate.x.rps: "},
+		{"issuer-without-keys", ok, set("server.auth.issuers.corp.issuer", "https://corp"), "flag --server.auth.issuers.corp.issuer: server.auth.issuers.corp.keys: "},
+		{"secret-keys", ok, set("server.auth.issuers.corp.keys", "https://u:pw@idp/keys"), "flag --server.auth.issuers.corp.keys: server.auth.issuers.corp.keys: has a password"},
+		{"no-certificate", ok, set("server.tls.mode", "tls"), "flag --server.tls.mode: server.tls.cert_file: is empty"},
 		{"no-endpoints", ok, set("registry.kind", "etcd"), "registry.endpoints: is empty"},
 		{"twice", func(_ context.Context, s *framework.Service) error {
 			s.RegisterService(&echoDesc, plainEcho)

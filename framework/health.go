@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"plinth.internal/config"
 	"plinth.internal/health"
 	"plinth.internal/server"
 )
@@ -35,9 +36,9 @@ func (a *App) newHealth() *health.Health {
 // checkHealth is a result as it stands in a [HealthDocument].
 func checkHealth(r health.Result) CheckHealth {
 	return CheckHealth{
-		Name: r.Name, Status: string(r.Status), Critical: r.Critical, Error: r.Error,
+		Name: r.Name, Status: string(r.Status), Critical: r.Critical, Error: config.Mask(r.Error),
 		LatencyMS: milliseconds(r.Latency), CheckedAt: stamp(r.CheckedAt),
-		Failures: r.Failures, LastError: r.LastError, LastErrorAt: stamp(r.LastErrorAt),
+		Failures: r.Failures, LastError: config.Mask(r.LastError), LastErrorAt: stamp(r.LastErrorAt),
 		Dependency: r.Dependency, StartupOnly: r.StartupOnly, Services: r.Services,
 	}
 }

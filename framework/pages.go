@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"plinth.internal/config"
 	"plinth.internal/health"
 	"plinth.internal/registry"
 	"plinth.internal/server"
@@ -125,11 +126,13 @@ func stamp(t time.Time) string {
 	return t.UTC().Format("2006-01-02T15:04:05.000Z07:00")
 }
 
+// text is an error as a page shows it: whoever made it may not have thought of the
+// passwords in the URLs that it names.
 func text(err error) string {
 	if err == nil {
 		return ""
 	}
-	return err.Error()
+	return config.Mask(err.Error())
 }
 
 // adminPages are what the admin listener shows beside the profiler.

@@ -2,8 +2,12 @@ package framework
 
 import (
 	"math"
+	"net"
 	"strconv"
+	"strings"
 	"testing"
+
+	"plinth.internal/config"
 )
 
 // FuzzFlags: a command line is read or refused, and every flag has a key.
@@ -57,6 +61,31 @@ func FuzzSettings(f *testing.F) {
 			if err != nil || (on == toggleOn) != want {
 				t.Fatalf("%q is %v", s, on)
 			}
+		}
+	})
+}
+
+// FuzzAddresses: an address to listen on has a port that there is, and a target that
+// is taken has a scheme and no password.
+func FuzzAddresses(f *testing.F) {
+	for _, s := range []string{":9000", "h:1", "[::1]:65535", "h:65536", "h:-1", ":", "", "registry", "xds:///orders", "dns:///u:p@h:1", "unix:@x", "{service}:1", "x:"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if isAddr(s) {
+			_, port, err := net.SplitHostPort(s)
+			if n, perr := strconv.Atoi(port); err != nil || perr != nil || n < 0 || n > math.MaxUint16 {
+				t.Errorf("%q is taken for an address", s)
+			}
+		}
+		var v violations
+		v.checkTarget(s)
+		if v != nil || s == "" || s == targetRegistry {
+			return
+		}
+		scheme, rest, ok := strings.Cut(s, ":")
+		if !ok || scheme == "" || rest == "" || config.HasUserinfo(s) && !strings.HasPrefix(scheme, "unix") {
+			t.Errorf("%q is taken for a target", s)
 		}
 	})
 }

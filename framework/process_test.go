@@ -547,7 +547,8 @@ func TestProcessErrors(t *testing.T) {
 	}{
 		{"bad key", []string{"server.grcp.addr=:9000"}, 2, "echo: flag --server.grcp.addr: server.grcp.addr: is not a known key, did you mean server.grpc.addr?\n"},
 		{"bad value", []string{"server.drain.delay=fast"}, 2, `echo: flag --server.drain.delay: server.drain.delay: "fast" is not a duration, want one with a unit such as 500ms, 2s or 1m30s` + "\n"},
-		{"no such file", []string{"config=nowhere.yaml"}, 2, "echo: read configuration: open nowhere.yaml: no such file or directory\n"},
+		{"no such file", []string{"config=nowhere.yaml"}, 2, "echo: read configuration: open nowhere.yaml: no such file or directory; " +
+			"give --config a file that is there, or leave it out for plinth.yaml, which need not be\n"},
 		{"taken port", []string{"server.grpc.addr=" + taken.Addr().String()}, 1, "address already in use; set server.grpc.addr to a free address\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

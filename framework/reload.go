@@ -38,6 +38,9 @@ func (a *App) applySettings(old, current settings) {
 	if level := current.Telemetry.Log.Level; level != old.Telemetry.Log.Level {
 		_ = a.log.SetLevel(level) // validated with the rest
 	}
+	if format := current.Telemetry.Log.Format; format != old.Telemetry.Log.Format { // loggers encode their fields anew
+		_ = a.log.SetFormat(format) // likewise
+	}
 	_ = a.tracer.SetSample(current.Telemetry.Trace.Sample) // likewise
 	a.applyAuth(&current.Server.Auth)
 	a.applyLimit(&current.Server.Limit)
@@ -55,7 +58,7 @@ func (a *App) configHealth() CheckHealth {
 	status := a.cfg.Status()
 	c := CheckHealth{Name: configCheck, Status: HealthOK, CheckedAt: stamp(status.At)}
 	if status.Err != nil {
-		c.Status, c.Error = HealthDown, status.Err.Error()
+		c.Status, c.Error = HealthDown, text(status.Err)
 	}
 	return c
 }
@@ -92,6 +95,11 @@ type ReloadDocument struct {
 type ConfigValue struct {
 	// Value is the value as it would be written, a secret as "***".
 	Value string `json:"value"`
+	// Effective is what the value stands for, where that is something else: of a
+	// key that is not set, most often. "" where it is the value itself.
+	Effective string `json:"effective,omitempty"`
+	// Idle is why the value does nothing, "" where it does something.
+	Idle string `json:"idle,omitempty"`
 	// Source is where it came from.
 	Source string `json:"source"`
 	// Hot says that a change applies while the service runs.
@@ -110,8 +118,19 @@ func (a *App) configuration() ConfigDocument {
 	case !status.At.IsZero():
 		doc.Reload.Outcome = reloadApplied
 	}
+	now := a.effective()
+	effective, idle := config.Written(now), map[string]string{}
+	for _, i := range a.idle(&now) {
+		for _, key := range i.Keys {
+			idle[key] = i.Because
+		}
+	}
 	for _, e := range a.cfg.Entries() {
-		doc.Values[e.Key] = ConfigValue{Value: e.Value, Source: e.Source.String(), Hot: e.Hot}
+		v := ConfigValue{Value: e.Value, Source: e.Source.String(), Hot: e.Hot, Idle: idle[e.Key]}
+		if now, ok := effective[e.Key]; ok && now != e.Value {
+			v.Effective = now
+		}
+		doc.Values[e.Key] = v
 	}
 	return doc
 }

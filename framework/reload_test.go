@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
 	"plinth.internal/config"
@@ -285,5 +286,43 @@ func TestReloadUnderLoad(t *testing.T) {
 	t.Logf("%d calls, %d lost; %d changes, the slowest in use after %v", calls.Load(), lost.Load(), changes, slowest)
 	if calls.Load() < int64(100*changes) {
 		t.Errorf("%d calls are no load", calls.Load())
+	}
+}
+
+// TestHotLogFormat: lines have the new format from the change on, those of loggers
+// that the service made before as well.
+func TestHotLogFormat(t *testing.T) {
+	f := newFile(t, "telemetry: {log: {format: json}}\n")
+	var logs lockedBuffer
+	var own *zap.Logger
+	app, err := framework.New("front", func(_ context.Context, s *framework.Service) error {
+		own = s.Logger().With(zap.String("part", "own"))
+		return nil
+	}, framework.WithConfigFile(f.path), framework.WithEnviron(nil), framework.WithLogOutput(&logs),
+		framework.WithSetting("server.grpc.addr", "127.0.0.1:0"), framework.WithSetting("server.admin.addr", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- app.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	<-app.Ready()
+	if strings.Contains(logs.String(), "\tINFO\t") {
+		t.Errorf("not JSON: %s", logs.String())
+	}
+	f.write("telemetry: {log: {format: console}}\n")
+	within(t, inTime, "the new format", func() bool { return strings.Contains(logs.String(), "\tINFO\tconfiguration changed\t{") })
+	own.Info("hello")
+	if !strings.Contains(logs.String(), "\tINFO\thello\t{") || !strings.Contains(logs.String(), `"part": "own"`) {
+		t.Errorf("a logger of the service does not follow: %s", logs.String())
+	}
+	if strings.Contains(logs.String(), "need a restart") {
+		t.Errorf("the format is not hot: %s", logs.String())
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"plinth.internal/config"
 	"plinth.internal/health"
 )
 
@@ -11,11 +12,24 @@ import (
 func (a *App) emit(e Event) {
 	a.count(e)
 	if entry := a.log.Logger().Check(levelOf(e), describe(e)); entry != nil {
-		entry.Write(fieldsOf(e)...)
+		entry.Write(maskErrors(fieldsOf(e))...)
 	}
 	if a.opts.events != nil {
 		a.opts.events(e)
 	}
+}
+
+// maskErrors hides passwords in the URLs that errors name, as text does.
+func maskErrors(fields []zap.Field) []zap.Field {
+	for i, f := range fields {
+		switch err, ok := f.Interface.(error); {
+		case f.Type == zapcore.ErrorType && ok:
+			fields[i] = zap.String(f.Key, text(err))
+		case f.Type == zapcore.StringType:
+			fields[i].String = config.Mask(f.String)
+		}
+	}
+	return fields
 }
 
 // count keeps the metrics that come from events.
@@ -64,6 +78,8 @@ func describe(e Event) string {
 		return describeAuth(e.Event)
 	case LimitEvent:
 		return describeLimit(e.Event)
+	case SettingsIdle:
+		return "settings without effect"
 	case AuthOff:
 		return "calls are not checked for who makes them: server.auth.mode is off, although the service declares who may call"
 	case MethodUnserved:
@@ -92,7 +108,7 @@ func describe(e Event) string {
 
 func levelOf(e Event) zapcore.Level {
 	switch e := e.(type) {
-	case Waiting, Unregistered, Unprotected, AuthOff, MethodUnserved, SnapshotsOff, GoroutineFailed, SpansLost, FaultsChanged:
+	case Waiting, Unregistered, Unprotected, AuthOff, MethodUnserved, SettingsIdle, SnapshotsOff, GoroutineFailed, SpansLost, FaultsChanged:
 		return zapcore.WarnLevel
 	case HandlerPanicked, HeartbeatStuck:
 		return zapcore.ErrorLevel
@@ -146,6 +162,8 @@ func fieldsOf(e Event) []zap.Field {
 		return fieldsOfLimit(e.Event)
 	case MethodUnserved:
 		return []zap.Field{zap.String("key", e.Key), zap.String("place", e.Place), zap.String("method", e.Method), zap.String("nearest", e.Nearest)}
+	case SettingsIdle:
+		return []zap.Field{zap.Strings("keys", e.Keys), zap.Strings("places", e.Places), zap.String("because", e.Because)}
 	case Unprotected:
 		return []zap.Field{zap.Strings("listeners", e.Listeners)}
 	case CheckChanged:

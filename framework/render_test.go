@@ -27,7 +27,7 @@ func TestEveryEventIsRendered(t *testing.T) {
 			LeadershipChanged{}, LeadershipChanged{Leading: true}, CampaignFailed{Err: err}, JobRan{}, JobRan{Stack: []byte{}, Err: err},
 			GoroutineFailed{Err: err, Stack: []byte{}, Policy: RestartNever}, GoroutineFailed{Err: err, Policy: StopOnFailure}, FaultsChanged{},
 			RegistryEvent{registry.AnnouncementChanged{}}, ClientEvent{client.ViewChanged{}}, ConfigEvent{config.Applied{}},
-			ServerEvent{server.TLSRejected{Err: err}}, Unprotected{}, AuthOff{}, MethodUnserved{}, AuthEvent{auth.KeysChanged{}}, LimitEvent{limit.SheddingBegan{}},
+			ServerEvent{server.TLSRejected{Err: err}}, Unprotected{}, AuthOff{}, MethodUnserved{}, SettingsIdle{}, AuthEvent{auth.KeysChanged{}}, LimitEvent{limit.SheddingBegan{}},
 		},
 		"../middleware/limit": {LimitEvent{limit.SheddingBegan{}}, LimitEvent{limit.SheddingEnded{}}, LimitEvent{limit.CallerLimited{}}},
 		"../middleware/auth":  {AuthEvent{auth.KeysChanged{}}, AuthEvent{auth.KeysFailed{Err: err}}},

@@ -68,12 +68,12 @@ type drainSettings struct {
 }
 
 type telemetrySettings struct {
-	Log   logSettings   `yaml:"log"`
+	Log   logSettings   `hot:"true"  yaml:"log"`
 	Trace traceSettings `yaml:"trace"`
 }
 
 type logSettings struct {
-	Level  string `hot:"true"    yaml:"level" doc:"debug, info, warn or error"`
+	Level  string `yaml:"level" doc:"debug, info, warn or error"`
 	Format string `yaml:"format" doc:"json, console or auto (console on a terminal)"`
 }
 
@@ -129,7 +129,9 @@ func (t *telemetrySettings) Validate() error {
 	if !(t.Trace.Sample >= 0 && t.Trace.Sample <= 1) {
 		errs = append(errs, config.Invalid("trace.sample", "is not a share between 0 and 1"))
 	}
-	return errors.Join(errs...)
+	var v violations
+	v.userinfo("trace.endpoint", "give the exporter its headers in OTEL_EXPORTER_OTLP_HEADERS instead", t.Trace.Endpoint)
+	return errors.Join(append(errs, v...)...)
 }
 
 func oneOf(s string, allowed ...string) bool { return slices.Contains(allowed, s) }

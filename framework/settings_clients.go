@@ -176,6 +176,14 @@ func (v *violations) addf(bad bool, key, format string, args ...any) {
 
 func (v *violations) negative(key string, d time.Duration) { v.addf(d < 0, key, "is below zero") }
 
+// userinfo refuses addresses with a user or a password in them. Do says what to do
+// about it.
+func (v *violations) userinfo(key, do string, addrs ...string) {
+	if slices.ContainsFunc(addrs, config.HasUserinfo) {
+		*v = append(*v, config.InvalidUnshown(key, "has a user or a password in it, which would be shown with the rest of it; %s", do))
+	}
+}
+
 func (v *violations) share(key string, x float64) {
 	v.addf(!(x >= 0 && x <= 1), key, "is not a share between 0 and 1") // so written, it finds a NaN
 }

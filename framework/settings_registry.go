@@ -68,6 +68,23 @@ func (r *registrySettings) Validate() error {
 	invalid(len(r.Static) > 0 && r.StaticFile != "", "static_file", "stands beside registry.static; give one of the two")
 	invalid((r.TLS.CertFile == "") != (r.TLS.KeyFile == ""), "tls", "has one of cert_file and key_file; give both or none")
 	invalid(kind != kindEtcd && r.TLS != registryTLSSettings{}, "tls", "is of no use to the registry %s; leave it out", kind)
+	errs = append(errs, r.checkAddresses())
+	if kind == kindEtcd && r.Password != "" && r.Username == "" {
+		errs = append(errs, config.InvalidUnshown("password", "stands without registry.username; give both or none"))
+	}
+	invalid(kind == kindEtcd && r.Username != "" && r.Password == "", "username", "stands without registry.password; give both or none")
 	invalid(r.TTL < registry.MinTTL || r.TTL%time.Second != 0, "ttl", "is not one or more whole seconds")
 	return errors.Join(errs...)
+}
+
+// checkAddresses refuses users and passwords in addresses, which are shown.
+func (r *registrySettings) checkAddresses() error {
+	var v violations
+	v.userinfo("endpoints", "give registry.username and registry.password instead", r.Endpoints...)
+	v.userinfo("dns.server", "a DNS server takes none, leave it out", r.DNS.Server)
+	v.userinfo("dns.name", "a name in the DNS has none, leave it out", r.DNS.Name)
+	for service, addrs := range r.Static {
+		v.userinfo("static."+service, "give host:port alone", addrs...)
+	}
+	return errors.Join(v...)
 }

@@ -28,6 +28,9 @@ func targetOf(clients map[string]clientSettings, service string) string {
 // found out when a service is called.
 func (v *violations) checkTarget(target string) {
 	scheme, rest, ok := strings.Cut(target, ":")
+	if !strings.HasPrefix(scheme, "unix") { // where @ begins the name of an abstract socket
+		v.userinfo("target", "give clients.<service>.token_file instead", target)
+	}
 	v.addf(target != "" && target != targetRegistry && (!ok || scheme == "" || rest == "" || strings.ContainsFunc(scheme, notInScheme)), "target",
 		"is neither %s nor a target of grpc, such as xds:///orders or dns:///orders.example:9000", targetRegistry)
 }

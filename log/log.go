@@ -1,6 +1,7 @@
 // Package log builds the process' zap logger: JSON lines for programs, console
-// lines for a person at a terminal, a level that can change at run time, and
-// the trace of a context in every line that is logged through [From] or slog.
+// lines for a person at a terminal, a level and a format that can change at run
+// time, and the trace of a context in every line that is logged through [From] or
+// slog.
 //
 // Guarantees: nothing here touches zap's or slog's process-wide loggers; a
 // [Log] may be used by any number of goroutines; a line is written with one
@@ -14,6 +15,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -41,11 +43,14 @@ type Config struct {
 	IDs func(ctx context.Context) (traceID, spanID string)
 }
 
-// Log is a logger and the level it logs at.
+// Log is a logger, and the level and the format it logs in.
 type Log struct {
-	logger *zap.Logger
-	level  zap.AtomicLevel
-	ids    func(ctx context.Context) (traceID, spanID string)
+	logger   *zap.Logger
+	level    zap.AtomicLevel
+	ids      func(ctx context.Context) (traceID, spanID string)
+	sink     zapcore.WriteSyncer
+	terminal bool                   // the sink is one
+	output   atomic.Pointer[output] // to the sink, in the format of the moment
 }
 
 // New builds a logger. It errs on a level or a format that does not exist.
@@ -58,27 +63,14 @@ func New(cfg Config) (*Log, error) {
 	if out == nil {
 		out = os.Stderr
 	}
-	enc := zapcore.EncoderConfig{
-		TimeKey: "time", LevelKey: "level", NameKey: "logger", MessageKey: "msg", StacktraceKey: "stack",
-		EncodeTime: zapcore.RFC3339NanoTimeEncoder, EncodeLevel: zapcore.LowercaseLevelEncoder,
-		EncodeDuration: zapcore.SecondsDurationEncoder, EncodeCaller: zapcore.ShortCallerEncoder,
-		LineEnding: zapcore.DefaultLineEnding,
+	l.terminal = isTerminal(out)
+	l.sink = zapcore.Lock(zapcore.AddSync(out)) // one lock for lines and for zap's own complaints
+	encoder, err := newEncoder(cfg.Format, l.terminal)
+	if err != nil {
+		return nil, fmt.Errorf("build logger: %w", err)
 	}
-	var encoder zapcore.Encoder
-	switch format := cfg.Format; {
-	case format == FormatJSON || (format == FormatAuto || format == "") && !isTerminal(out):
-		encoder = zapcore.NewJSONEncoder(enc)
-	case format == FormatConsole || format == FormatAuto || format == "":
-		enc.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
-		enc.EncodeLevel = zapcore.CapitalLevelEncoder
-		enc.EncodeDuration = zapcore.StringDurationEncoder
-		encoder = zapcore.NewConsoleEncoder(enc)
-	default:
-		return nil, fmt.Errorf("build logger: format %q is none of json, console, auto", format)
-	}
-	sink := zapcore.Lock(zapcore.AddSync(out)) // one lock for lines and for zap's own complaints
-	core := zapcore.NewCore(encoder, sink, l.level)
-	l.logger = zap.New(core, zap.ErrorOutput(sink)).With(cfg.Fields...)
+	o := l.write(encoder)
+	l.logger = zap.New(&core{LevelEnabler: l.level, current: &l.output, made: o, first: o.Core}, zap.ErrorOutput(l.sink)).With(cfg.Fields...)
 	return l, nil
 }
 

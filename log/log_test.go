@@ -275,3 +275,46 @@ func TestConcurrent(t *testing.T) {
 		t.Errorf("%d lines, want %d", len(got), 7*2*n)
 	}
 }
+
+// TestSetFormat: loggers that were made before follow, with all of their fields,
+// and so do those made of them.
+func TestSetFormat(t *testing.T) {
+	l, out := newLog(t, log.Config{Fields: []zap.Field{zap.String("service", "orders")}})
+	given := []zap.Field{zap.Int("a", 1)}
+	before := l.Logger().With(given...).Named("x")
+	given[0] = zap.Int("b", 2) // is the caller's
+	structured := l.Slog().With("c", 3)
+	line := func(write func()) string {
+		t.Helper()
+		out.Reset()
+		write()
+		return out.String()
+	}
+	for _, tc := range []struct{ format, want string }{
+		{log.FormatJSON, `"msg":"hi","service":"orders","a":1,"d":4}`},
+		{log.FormatConsole, `hi	{"service": "orders", "a": 1, "d": 4}`},
+		{log.FormatAuto, `"msg":"hi","service":"orders","a":1,"d":4}`},
+		{log.FormatConsole, `hi	{"service": "orders", "a": 1, "d": 4}`},
+	} {
+		if err := l.SetFormat(tc.format); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if got := line(func() { before.With(zap.Int("d", 4)).Info("hi") }); !strings.Contains(got, tc.want) {
+				t.Errorf("%s: %s, want %s in it", tc.format, got, tc.want)
+			}
+			if got := line(func() { before.Info("hi", zap.Int("d", 4)) }); !strings.Contains(got, tc.want) {
+				t.Errorf("%s: %s, want %s in it", tc.format, got, tc.want)
+			}
+		}
+		if got := line(func() { structured.Info("hi") }); strings.HasPrefix(got, "{") != (tc.format != log.FormatConsole) || !strings.Contains(got, "orders") {
+			t.Errorf("%s: slog's line is %s", tc.format, got)
+		}
+	}
+	if err := l.SetFormat("xml"); err == nil || err.Error() != `set log format: format "xml" is none of json, console, auto` {
+		t.Error(err)
+	}
+	if got := line(func() { before.Info("hi") }); strings.HasPrefix(got, "{") {
+		t.Errorf("a bad format has changed it: %s", got)
+	}
+}

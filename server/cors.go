@@ -77,20 +77,29 @@ func isOrigin(s string) bool {
 	if strings.Count(s, "*") > 1 {
 		return false
 	}
-	u, err := url.Parse(strings.Replace(s, "*", "1", 1))
-	return err == nil && u.Scheme != "" && u.Host != "" && u.Path == "" && u.RawQuery == "" && u.Fragment == "" && u.User == nil
+	s = strings.Replace(s, "*", "1", 1)
+	u, err := url.Parse(s)
+	_, host, _ := strings.Cut(s, "://")
+	// A ? or # with nothing behind it is in no field of u.
+	return err == nil && u.Scheme != "" && u.Host != "" && !strings.ContainsAny(host, "/?#@")
+}
+
+// WithDefaults fills in the verbs and the headers where there are none.
+func (c *CORS) WithDefaults() CORS {
+	out := *c
+	if len(out.Methods) == 0 {
+		out.Methods = slices.Clone(corsMethods)
+	}
+	if len(out.Headers) == 0 {
+		out.Headers = slices.Clone(corsHeaders)
+	}
+	return out
 }
 
 func (c *CORS) handler(next http.Handler) http.Handler {
-	o := cors.Options{
-		AllowedOrigins: c.Origins, AllowedMethods: c.Methods, AllowedHeaders: c.Headers, ExposedHeaders: corsExposed,
-		MaxAge: int(c.MaxAge / time.Second), AllowCredentials: c.Credentials,
-	}
-	if len(o.AllowedMethods) == 0 {
-		o.AllowedMethods = slices.Clone(corsMethods)
-	}
-	if len(o.AllowedHeaders) == 0 {
-		o.AllowedHeaders = slices.Clone(corsHeaders)
-	}
-	return cors.New(o).Handler(next)
+	filled := c.WithDefaults()
+	return cors.New(cors.Options{
+		AllowedOrigins: filled.Origins, AllowedMethods: filled.Methods, AllowedHeaders: filled.Headers, ExposedHeaders: corsExposed,
+		MaxAge: int(filled.MaxAge / time.Second), AllowCredentials: filled.Credentials,
+	}).Handler(next)
 }

@@ -3,9 +3,11 @@ package trace
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -28,7 +30,7 @@ type Config struct {
 	// Endpoint is where spans are sent, as a URL: "http://host:4318" or
 	// "https://host:4318" for OTLP over HTTP (path /v1/traces unless the URL
 	// has one), "grpc://host:4317" for OTLP over plaintext gRPC and
-	// "grpcs://host:4317" with TLS. "" records and sends nothing. What it does
+	// "grpcs://host:4317" with TLS. A user or a password in it is an error. "" records and sends nothing. What it does
 	// not say, such as headers, the exporters take from OpenTelemetry's own
 	// variables (OTEL_EXPORTER_OTLP_HEADERS).
 	Endpoint string
@@ -189,6 +191,10 @@ func (ids) NewSpanID(context.Context, oteltrace.TraceID) oteltrace.SpanID { retu
 
 func newExporter(endpoint string) (sdktrace.SpanExporter, error) {
 	u, err := url.Parse(endpoint)
+	if err == nil && u.User != nil || err != nil && strings.Contains(endpoint, "@") {
+		return nil, errors.New("open trace exporter: the endpoint has a user or a password in it, which would be shown with the rest of it; " +
+			"give the exporter its headers in OTEL_EXPORTER_OTLP_HEADERS instead")
+	}
 	if err != nil || u.Host == "" {
 		return nil, fmt.Errorf("open trace exporter: endpoint %q is not a URL such as http://host:4318 or grpc://host:4317", endpoint)
 	}

@@ -285,8 +285,13 @@ func TestEndpoints(t *testing.T) {
 		"http://host:x":   "is not a URL",
 		"://":             "is not a URL",
 		"unix:///tmp/otl": "is not a URL",
+
+		"http://u:pwsecret@host:4318":  "OTEL_EXPORTER_OTLP_HEADERS",
+		"grpcs://pwsecret@host:4317":   "OTEL_EXPORTER_OTLP_HEADERS",
+		"http://u:pw/pwsecret@host":    "OTEL_EXPORTER_OTLP_HEADERS",
+		"http://u:pwsecret\x7f@host:1": "OTEL_EXPORTER_OTLP_HEADERS",
 	} {
-		if _, err := trace.New(trace.Config{Endpoint: endpoint}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := trace.New(trace.Config{Endpoint: endpoint}); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "pwsecret") {
 			t.Errorf("%s: %v, want %q", endpoint, err, want)
 		}
 	}

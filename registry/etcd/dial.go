@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -28,8 +29,8 @@ const (
 
 // Config says how to reach etcd.
 type Config struct {
-	// Endpoints are the members, host:port or a URL with http or https. There
-	// must be at least one.
+	// Endpoints are the members, host:port or a URL with http or https, without a
+	// user or a password. There must be at least one.
 	Endpoints []string
 	// Username and Password are sent if the user is not empty. The client
 	// logs in when it first needs to, and again when its token has expired.
@@ -59,11 +60,17 @@ func Dial(cfg Config) (*clientv3.Client, error) {
 	if len(cfg.Endpoints) == 0 {
 		return nil, errors.New("dial etcd: no endpoints, give at least one such as 127.0.0.1:2379")
 	}
+	for i, e := range cfg.Endpoints {
+		if strings.Contains(e, "@") { // not shown, for the same reason
+			return nil, fmt.Errorf("dial etcd: endpoint %d has a user or a password in it, which would be shown with the rest of it; "+
+				"give them as the username and the password", i+1)
+		}
+	}
 	if cfg.Username == "" && cfg.Password != "" {
-		return nil, errors.New("dial etcd: a password without a username")
+		return nil, errors.New("dial etcd: a password without a username; give both or none")
 	}
 	if cfg.Username != "" && cfg.Password == "" {
-		return nil, fmt.Errorf("dial etcd: no password for user %q", cfg.Username)
+		return nil, fmt.Errorf("dial etcd: no password for user %q; give both or none", cfg.Username)
 	}
 	files, err := newFileCredentials(cfg)
 	if err != nil {

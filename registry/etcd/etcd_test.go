@@ -337,6 +337,7 @@ func TestDialRefuses(t *testing.T) {
 		want string
 	}{
 		{"no endpoints", Config{}, "no endpoints"},
+		{"password in an endpoint", Config{Endpoints: []string{"h:1", "http://u:pwsecret@h:2"}}, "endpoint 2 has a user or a password in it"},
 		{"no user", Config{Endpoints: []string{"h:1"}, Password: "p"}, "a password without a username"},
 		{"no password", Config{Endpoints: []string{"h:1"}, Username: "u"}, `no password for user "u"`},
 	}

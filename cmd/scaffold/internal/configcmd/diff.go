@@ -47,8 +47,19 @@ func compare(before, after []byte) []change {
 			changes = append(changes, change{key, nil, &value})
 		}
 	}
+	for i := range changes { // once they are found to differ
+		changes[i].Before, changes[i].After = masked(changes[i].Before), masked(changes[i].After)
+	}
 	slices.SortFunc(changes, func(a, b change) int { return strings.Compare(a.Key, b.Key) })
 	return changes
+}
+
+// masked is a value as it may be shown.
+func masked(value *string) *string {
+	if value == nil {
+		return nil
+	}
+	return new(config.Mask(*value))
 }
 
 // render is a list of changes as a person reads it, "" for none.

@@ -78,7 +78,7 @@ func (s *session) getKey(ctx context.Context, name, key string) error {
 			if _, known := found[e.Key]; !known {
 				order = append(order, e.Key)
 			}
-			found[e.Key] = keyed{"key", e.Key, e.Value, fmt.Sprintf("%s line %d (revision %d)", n, e.Source.Line, v.Revision)}
+			found[e.Key] = keyed{"key", e.Key, config.Mask(e.Value), fmt.Sprintf("%s line %d (revision %d)", n, e.Source.Line, v.Revision)}
 		}
 	}
 	if len(found) == 0 {
