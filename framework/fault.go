@@ -100,8 +100,8 @@ func (a *App) faultsHealth() (check CheckHealth, ok bool) {
 	check = CheckHealth{Name: faultsCheck, Status: HealthOK, CheckedAt: stamp(time.Now())}
 	var why, said []string
 	for _, u := range a.unservedRules() {
-		rule, ok := strings.CutPrefix(u.Key, keyFaultRules)
-		if rule, ok = strings.CutSuffix(rule, ".method"); !ok || !slices.Contains(s.Rules, rule) {
+		rule := strings.TrimSuffix(strings.TrimPrefix(u.Key, keyFaultRules), ".method")
+		if !strings.HasPrefix(u.Key, keyFaultRules) || !slices.Contains(s.Rules, rule) {
 			continue
 		}
 		s.Rules = slices.DeleteFunc(s.Rules, func(name string) bool { return name == rule })
