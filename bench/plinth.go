@@ -189,9 +189,8 @@ func (p partial) dial(_ context.Context, addrs []string) (grpc.ClientConnInterfa
 		return nil, err
 	}
 	var outer []middleware.Middleware
-	agent := ""
 	if p.has("tracing") {
-		outer, agent = append(outer, tracing.Client(t)), tracing.UserAgent
+		outer = append(outer, tracing.Client(t))
 	}
 	if p.has("logging") {
 		outer = append(outer, logging.Client(l))
@@ -213,7 +212,7 @@ func (p partial) dial(_ context.Context, addrs []string) (grpc.ClientConnInterfa
 		set.Balancer = "random"
 	}
 	set.Ejection.Off = !p.has("ejection")
-	c, err := client.New(reg, client.WithMiddleware(outer...), client.WithUserAgent(agent), client.WithCaller("caller"),
+	c, err := client.New(reg, client.WithMiddleware(outer...), client.WithUserAgent(tracing.UserAgent), client.WithCaller("caller"),
 		client.WithSettings(func(string, string) client.Settings { return set }))
 	if err != nil {
 		return nil, err

@@ -95,7 +95,7 @@ Written by the chaos suite; do not edit. To measure again:
 
 Measured on %s. %d instances of a service in a process each, %d processes of %d clients, each client with its own state and
 connections; the handler takes %v, callers wait %v, and all clients together make %.0f calls a second at random moments, whatever becomes of
-them. Settings are the defaults; all that but where a row says otherwise. Everything runs on one machine: those scenarios that judge small times
+them. Settings are the defaults. A row says where it is otherwise. Everything runs on one machine: those scenarios that judge small times
 one after the other, the rest four side by side; the load is what two cores carry so, not what ten machines would.
 
 "Lost" are calls that returned an error to their caller. "In flight on it" are calls with an attempt at that instance at that moment. An instance's
