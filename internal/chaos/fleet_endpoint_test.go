@@ -31,7 +31,7 @@ const (
 )
 
 // The ports of an instance, on a host of its own.
-var workPorts = map[string]string{overGRPC: "9000", overHTTP: "9001", overNetRPC: "9002"}
+var workPorts = map[string]string{overGRPC: "17000", overHTTP: "17001", overNetRPC: "17002"}
 
 const (
 	workPath   = "/work"

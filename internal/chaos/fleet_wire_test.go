@@ -35,7 +35,7 @@ type pair struct {
 
 func startWire(t *testing.T, target string) *wire {
 	t.Helper()
-	l, err := net.Listen("tcp", newHost()+":9000")
+	l, err := net.Listen("tcp", newHost()+":17000")
 	if err != nil {
 		t.Fatal(err)
 	}

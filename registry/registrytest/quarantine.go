@@ -84,7 +84,8 @@ func testMarked(t *testing.T, h Harness) {
 
 func testMassLapse(t *testing.T, h Harness) {
 	events := &eventLog{}
-	w := watch(t, open(t, h, registry.WithEvents(events.add)), "orders")
+	reg := open(t, h, registry.WithEvents(events.add))
+	w := watch(t, reg, "orders")
 	ids := []string{"o-1", "o-2", "o-3", "o-4"}
 	for _, id := range ids {
 		h.Put(t, "orders", id, encode(t, instance("orders", id)))
@@ -100,6 +101,9 @@ func testMassLapse(t *testing.T, h Harness) {
 			t.Errorf("after all entries were deleted: %s, want all of them", u)
 		}
 	}
+	untilStatus(t, reg, "told about the mass lapse", func(registry.Status) bool { // it may be told after the list
+		return strings.Contains(events.String(), "mass lapse")
+	})
 	if got := events.String(); strings.Count(got, "mass lapse") != 1 {
 		t.Errorf("events: %s; want one mass lapse", got)
 	}
