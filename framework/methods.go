@@ -7,6 +7,7 @@ import (
 
 	"plinth.internal/config"
 	"plinth.internal/internal/typo"
+	"plinth.internal/middleware/auth"
 )
 
 // MethodUnserved says that a rule names a method or a route that the service does not
@@ -126,7 +127,7 @@ func (a *App) warnings() []string {
 // findMethod tells whether a pattern, with * for any text, is for any of the methods
 // and routes that are served, and if not which one was probably meant, "" for none.
 func findMethod(pattern string, served []string) (nearest string, ok bool) {
-	if slices.ContainsFunc(served, func(name string) bool { return meets(pattern, name) }) {
+	if slices.ContainsFunc(served, func(name string) bool { return auth.Matches(pattern, name) }) {
 		return "", true
 	}
 	if !strings.Contains(pattern, "*") {
@@ -139,20 +140,4 @@ func findMethod(pattern string, served []string) (nearest string, ok bool) {
 		}
 	}
 	return typo.Nearest(pattern, maps.Keys(groups)), false
-}
-
-// meets tells whether a name is what a pattern says, with * for any text.
-func meets(pattern, name string) bool {
-	parts := strings.Split(pattern, "*")
-	last := len(parts) - 1
-	if last == 0 {
-		return pattern == name
-	}
-	rest, ok := strings.CutPrefix(name, parts[0])
-	for _, part := range parts[1:last] {
-		if ok {
-			_, rest, ok = strings.Cut(rest, part)
-		}
-	}
-	return ok && strings.HasSuffix(rest, parts[last])
 }

@@ -1,8 +1,8 @@
 package auth
 
-// matches reports whether s is what the pattern says: "*" in it stands for any
+// Matches reports whether s is what the pattern says: "*" in it stands for any
 // text, a slash and none at all included; every other character for itself.
-func matches(pattern, s string) bool {
+func Matches(pattern, s string) bool {
 	p, i := 0, 0
 	star, from := -1, 0 // the last "*" and where its text began
 	for i < len(s) {
@@ -28,7 +28,7 @@ func matches(pattern, s string) bool {
 
 func matchesAny(patterns []string, s string) bool {
 	for _, p := range patterns {
-		if matches(p, s) {
+		if Matches(p, s) {
 			return true
 		}
 	}

@@ -32,8 +32,8 @@ func TestMatches(t *testing.T) {
 		{"a?c", "abc", false},
 		{"[a]", "a", false},
 	} {
-		if got := matches(tc.pattern, tc.s); got != tc.want {
-			t.Errorf("matches(%q, %q) = %v", tc.pattern, tc.s, got)
+		if got := Matches(tc.pattern, tc.s); got != tc.want {
+			t.Errorf("Matches(%q, %q) = %v", tc.pattern, tc.s, got)
 		}
 	}
 }
@@ -41,7 +41,7 @@ func TestMatches(t *testing.T) {
 // TestMatchesIsQuick: no pattern and no name make it slow.
 func TestMatchesIsQuick(t *testing.T) {
 	begun := time.Now()
-	if matches(strings.Repeat("*a", 64), strings.Repeat("a", maxSubject-1)+"b") {
+	if Matches(strings.Repeat("*a", 64), strings.Repeat("a", maxSubject-1)+"b") {
 		t.Error("it matches")
 	}
 	if took := time.Since(begun); took > 2*time.Second {

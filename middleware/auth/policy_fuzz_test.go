@@ -19,10 +19,10 @@ func FuzzGlob(f *testing.F) {
 		if len(pattern) > 1000 || len(s) > 1000 {
 			return
 		}
-		if got, want := matches(pattern, s), plainly(pattern, s); got != want {
+		if got, want := Matches(pattern, s), plainly(pattern, s); got != want {
 			t.Fatalf("%q matches %q: %v, want %v", pattern, s, got, want)
 		}
-		if !strings.Contains(pattern, "*") && matches(pattern, s) != (pattern == s) {
+		if !strings.Contains(pattern, "*") && Matches(pattern, s) != (pattern == s) {
 			t.Fatalf("%q stands for more than itself: %q", pattern, s)
 		}
 	})
