@@ -12,9 +12,9 @@
 // -clock, and with -full, processes whose wall clock can be stepped take part; they are
 // another build of the test binary, with another package time.
 //
-// In its short form a fleet that shares the machine with other programs is not judged
-// by small times, and says so. With CHAOS_JUDGE=strict in the environment it always is,
-// as it is with -full.
+// In its short form a fleet is not judged by what becomes of its calls while other
+// programs, or the race detector, leave it next to no processor, and says so; with
+// CHAOS_JUDGE=strict in the environment it always is, as it is with -full.
 //
 // Everything is real: etcd is etcd's own main function in a process of its own
 // (the test binary, started again), services are processes of framework.Run,

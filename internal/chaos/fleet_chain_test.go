@@ -143,7 +143,7 @@ func testFleetChain(t *testing.T, g *fleetGroup) {
 	w.judgeOverload(o, capacity)
 	perCall := func(n int64) float64 { return float64(n) / float64(max(1, offered)) }
 	limit := 1.2 + savedUp(w, offered)
-	w.check(perCall(arrived[2]) <= limit, "attempts at the last service: at most 1.2 x the calls that were offered"+savedUpText(),
+	w.outcome(perCall(arrived[2]) <= limit, "attempts at the last service: at most 1.2 x the calls that were offered"+savedUpText(),
 		"%.3f x (%d for %d calls; at the first %.3f x, at the second %.3f x; without those that were handed back as the instance was busier than the others %.3f x); retries made by the first %d, by the second %d",
 		perCall(arrived[2]), arrived[2], offered, perCall(arrived[0]), perCall(arrived[1]), perCall(arrived[2]-bounced[1]), is[0].Retried-was[0].Retried, is[1].Retried-was[1].Retried)
 	w.leavesNothing(before)

@@ -266,11 +266,11 @@ func (w *fleetWorld) judgeStepped(name string, calls, usual history, begun, end 
 		w.moot(why, name+": no connection is lost, nor a call on it that may not be repeated", "%d times one of %d is made again within %v; %d calls of %d",
 			closed, len(w.workers)*len(w.callers)*fleetClients, end.Sub(begun).Round(time.Second), len(pinged), len(calls))
 	} else {
-		w.check(closed == 0 && len(pinged) == 0, name+": no connection is lost", "%d", closed)
+		w.outcome(closed == 0 && len(pinged) == 0, name+": no connection is lost", "%d", closed)
 	}
-	w.check(len(lost)-len(pinged) <= w.mayLose(0), name+": no call is lost, so no deadline comes early", "%d of %d, the longest took %v", len(lost)-len(pinged), len(calls), calls.p(1))
+	w.outcome(len(lost)-len(pinged) <= w.mayLose(0), name+": no call is lost, so no deadline comes early", "%d of %d, the longest took %v", len(lost)-len(pinged), len(calls), calls.p(1))
 	out, rejected := w.ledger.told("InstanceEjected", begun, end), w.ledger.told("CallRejected", begun, end)
-	w.check(len(out)+len(rejected) == 0, name+": nobody is ejected, no call rejected", "ejections: %s; rejected: %s", reasons(out), reasons(rejected))
+	w.outcome(len(out)+len(rejected) == 0, name+": nobody is ejected, no call rejected", "ejections: %s; rejected: %s", reasons(out), reasons(rejected))
 	w.timed(calls.p(0.99) <= calm(usual), name+": p99 at most 1.5 x baseline + 5 ms", "%v, baseline %v", calls.p(0.99), usual.p(0.99))
 	least := slimmest(calls, begun, end, w.workers) * float64(len(w.workers))
 	w.timed(least >= 0.6-scatter(0.6, len(calls)/len(w.workers)), name+": every instance keeps at least 60 % of its fair share", "the least has %.0f %%", 100*least)

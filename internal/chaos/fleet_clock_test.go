@@ -74,10 +74,10 @@ func testFleetLiars(t *testing.T, g *fleetGroup) {
 			share := 0.6 - scatter(0.6, len(w.ledger.made(from.Add(spared), end))/len(w.workers))
 			w.timed(least >= share, fmt.Sprintf("those that start by a clock that is %s have their share after 10 s (at least 60 %%)", group.name), "the least has %.0f %%", 100*least)
 		}
-		w.check(len(calls.lost()) <= w.mayLose(0), "no call is lost", "%d of %d", len(calls.lost()), len(calls))
+		w.outcome(len(calls.lost()) <= w.mayLose(0), "no call is lost", "%d of %d", len(calls.lost()), len(calls))
 	}
 	out := w.ledger.told("InstanceEjected", w.begun, time.Now())
-	w.check(len(out) == 0, "nobody is ejected", "ejections: %s", reasons(out))
+	w.outcome(len(out) == 0, "nobody is ejected", "ejections: %s", reasons(out))
 
 	dir := t.TempDir()
 	var ids []string

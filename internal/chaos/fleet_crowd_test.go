@@ -56,7 +56,7 @@ func testFleetHerd(t *testing.T, g *fleetGroup, servers, killing, clients int, d
 	}
 	w.timed(syn <= 200, "at most 200 SYN a second at an instance that comes back", "%d; while it was down up to %d, refused", syn, refused)
 	over := listenOverflows(t) - overflowed
-	w.check(over == 0, "no overflow of the accept queue", "%d on this machine", over)
+	w.outcome(over == 0, "no overflow of the accept queue", "%d on this machine", over)
 	if perServer := clients; perServer >= 1000 {
 		w.timed(spread >= 5*time.Second, "handshakes of 1000 clients spread over at least 5 s", "%v, the first of them %v after it listened", spread.Round(time.Millisecond), listening.Sub(restarted).Round(time.Millisecond))
 	}
@@ -117,7 +117,7 @@ func testFleetSparse(t *testing.T, g *fleetGroup, precise bool, variant string) 
 	touched := calls.caught(hole.seen, begun, end)
 	first := len(touched.each())
 	lost := len(calls.lost())
-	w.check(float64(lost) <= 1.2*float64(first)+float64(w.mayLose(0)), "lost: at most 1.2 x the clients that met the black hole (their first contact cannot be avoided)", "%d lost of %d by %d clients that met it: %.2f x", lost, len(calls), first, float64(lost)/float64(max(1, first)))
+	w.outcome(float64(lost) <= 1.2*float64(first)+float64(w.mayLose(0)), "lost: at most 1.2 x the clients that met the black hole (their first contact cannot be avoided)", "%d lost of %d by %d clients that met it: %.2f x", lost, len(calls), first, float64(lost)/float64(max(1, first)))
 	share := calls.share(begun, end, hole.seen) * fleetServers
 	// Three standard deviations of a share of so many calls, in fair shares.
 	chance := 3 * math.Sqrt((fleetServers-1)/float64(len(calls)))

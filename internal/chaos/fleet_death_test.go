@@ -28,15 +28,15 @@ func testFleetKilled(t *testing.T, g *fleetGroup) {
 	end := time.Now()
 
 	calls := w.since(killed.Add(-time.Second))
-	w.check(len(calls.idempotent().lost()) <= w.mayLose(0), "idempotent calls: 0 lost", "%d lost of %d", len(calls.idempotent().lost()), len(calls.idempotent()))
+	w.outcome(len(calls.idempotent().lost()) <= w.mayLose(0), "idempotent calls: 0 lost", "%d lost of %d", len(calls.idempotent().lost()), len(calls.idempotent()))
 	flying := len(calls.once().caught(victim.seen, killed, gone))
-	w.check(len(calls.once().lost()) <= w.mayLose(flying), "other calls: lost at most those in flight on it", "%d lost, %d were in flight on it, of %d", len(calls.once().lost()), flying, len(calls.once()))
+	w.outcome(len(calls.once().lost()) <= w.mayLose(flying), "other calls: lost at most those in flight on it", "%d lost, %d were in flight on it, of %d", len(calls.once().lost()), flying, len(calls.once()))
 	late := w.since(killed).tries(gone.Add(50*time.Millisecond), end, victim.seen)
 	w.timed(len(late) == 0, "traffic to it stops within 50 ms", "%d attempts after that", len(late))
 	settled := w.ledger.made(gone.Add(time.Second), end)
 	w.timed(settled.p(0.99) <= calm(before), "p99 back to baseline within 1 s (at most 1.5 x baseline + 5 ms)", "%v, baseline %v", settled.p(0.99), before.p(0.99))
 	never := w.since(killed).tries(gone.Add(w.ttl), end, victim.seen)
-	w.check(len(never) == 0, "never routed to again after its TTL", "%d attempts", len(never))
+	w.outcome(len(never) == 0, "never routed to again after its TTL", "%d attempts", len(never))
 	share := calls.share(gone.Add(time.Second), end, victim.seen) * float64(len(w.workers))
 	w.finish(fleetRow{id: "F01", side: &fleetSide{fault: "F01: killed", sick: []*instance{victim}, share: share}, what: fmt.Sprintf("kill -9 one of %d, no restart; half of the calls idempotent", len(w.workers))})
 }
@@ -59,9 +59,9 @@ func testFleetCrashLoop(t *testing.T, g *fleetGroup) {
 	end := time.Now()
 	calls := w.ledger.made(begun, end)
 	lost := len(calls.lost())
-	w.check(lost <= w.mayLose(len(calls)/10000), "idempotent calls lost: at most 0.01 %", "%d of %d (%.3f %%)", lost, len(calls), percent(lost, len(calls)))
+	w.outcome(lost <= w.mayLose(len(calls)/10000), "idempotent calls lost: at most 0.01 %", "%d of %d (%.3f %%)", lost, len(calls), percent(lost, len(calls)))
 	broke := len(selected(w.ledger.told("CallGaveUp", begun, end), func(l *line) bool { return contains(l.Reason, "budget") }))
-	w.check(broke == 0, "the retry budget is never used up", "%d calls gave up for it; %.4f attempts a call", broke, calls.attempts())
+	w.outcome(broke == 0, "the retry budget is never used up", "%d calls gave up for it; %.4f attempts a call", broke, calls.attempts())
 	dials := densest(times(w.ledger.connected(true, begun, end)), time.Second)
 	limit := len(w.callers) * fleetClients * 3
 	w.timed(dials <= limit, "no storm of connections: each client makes at most 3 in any second", "at most %d in a second from %d clients", dials, len(w.callers)*fleetClients)
@@ -109,7 +109,7 @@ func testFleetScale(t *testing.T, g *fleetGroup) {
 	shrink()
 	pass(t, pick(5*time.Second, time.Second))
 	calls := w.ledger.made(begun, time.Now())
-	w.check(len(calls.lost()) <= w.mayLose(0), "10 to 1: no call lost", "%d of %d", len(calls.lost()), len(calls))
+	w.outcome(len(calls.lost()) <= w.mayLose(0), "10 to 1: no call lost", "%d of %d", len(calls.lost()), len(calls))
 
 	// The last one fails everything for a while: nobody may take it out.
 	faulty := time.Now()
@@ -120,9 +120,9 @@ func testFleetScale(t *testing.T, g *fleetGroup) {
 	pass(t, time.Second)
 	calls = w.ledger.made(faulty, well).once()
 	reached := len(calls.where(func(l *line) bool { return len(l.Tries) > 0 }))
-	w.check(reached >= len(calls)*99/100, "the last one is never ejected: while it fails, calls still reach it", "%d of %d", reached, len(calls))
+	w.outcome(reached >= len(calls)*99/100, "the last one is never ejected: while it fails, calls still reach it", "%d of %d", reached, len(calls))
 	again := w.ledger.made(well.Add(100*time.Millisecond), time.Now())
-	w.check(len(again.lost()) <= w.mayLose(0), "calls succeed as soon as it is well again", "%d of %d lost", len(again.lost()), len(again))
+	w.outcome(len(again.lost()) <= w.mayLose(0), "calls succeed as soon as it is well again", "%d of %d lost", len(again.lost()), len(again))
 
 	sizes := []int{10, 20}
 	if !*full {
@@ -135,7 +135,7 @@ func testFleetScale(t *testing.T, g *fleetGroup) {
 		end := time.Now()
 		calls = w.ledger.made(grown, end)
 		what := fmt.Sprintf("1 to %d: ", size)
-		w.check(len(calls.lost()) <= w.mayLose(0), what+"no call lost", "%d of %d", len(calls.lost()), len(calls))
+		w.outcome(len(calls.lost()) <= w.mayLose(0), what+"no call lost", "%d of %d", len(calls.lost()), len(calls))
 		fair := 1 / float64(size)
 		early := slimmest(calls, joined, joined.Add(3*time.Second), w.workers[1:]) / fair
 		few := len(calls.tries(joined, joined.Add(3*time.Second))) / size // what is fair: about a hundred calls

@@ -36,7 +36,7 @@ func testFleetGreedy(t *testing.T, g *fleetGroup) {
 	}
 	w.timed(len(lost)*100 <= len(others), criterion, "%.2f %% (%d lost of %d, at most %d by one client; %s); %d were lost in the first %v",
 		100-percent(len(lost), len(others)), len(lost), len(others), perClient(lost), lost.codes(), first, learning)
-	w.check(offered > capacity, "what is offered is more than can be served", "%.0f calls a second of %.0f; the greedy client is served %.0f of %.0f", offered, capacity,
+	w.outcome(offered > capacity, "what is offered is more than can be served", "%.0f calls a second of %.0f; the greedy client is served %.0f of %.0f", offered, capacity,
 		float64(len(greedy)-len(greedy.lost()))/end.Sub(begun).Seconds(), float64(len(greedy))/end.Sub(begun).Seconds())
 	w.leavesNothing(before)
 	w.finish(fleetRow{id: "F32", what: fmt.Sprintf(

@@ -33,7 +33,7 @@ func testFleetReset(t *testing.T, g *fleetGroup) {
 	}
 	end := time.Now()
 	calls := w.ledger.made(begun, end)
-	w.check(len(calls.lost()) <= w.mayLose(0), "idempotent calls: 0 lost", "%d of %d", len(calls.lost()), len(calls))
+	w.outcome(len(calls.lost()) <= w.mayLose(0), "idempotent calls: 0 lost", "%d of %d", len(calls.lost()), len(calls))
 	w.timed(made == rounds*clients*len(w.workers) && slowest <= 150*time.Millisecond, "connected again within 100 ms and half of that for jitter", "%d of %d connections, the last one after %v", made, rounds*clients*len(w.workers), slowest.Round(time.Millisecond))
 	w.finish(fleetRow{id: "F21", what: "a proxy resets (RST) every connection every 5 s"})
 }
@@ -69,7 +69,7 @@ func testFleetHalfOpen(t *testing.T, g *fleetGroup) {
 	w.timed(closed <= 13*time.Second+200*time.Millisecond, "closed within 13 s (and 0.2 s for timers)", "after %v", closed.Round(time.Millisecond))
 	calls := w.since(begun)
 	mine := calls.where(func(l *line) bool { return l.Client == client })
-	w.check(len(calls.lost()) <= w.mayLose(0), "idempotent calls: 0 lost, with a deadline of 500 ms and 200 ms for each attempt", "%d of %d", len(calls.lost()), len(calls))
+	w.outcome(len(calls.lost()) <= w.mayLose(0), "idempotent calls: 0 lost, with a deadline of 500 ms and 200 ms for each attempt", "%d of %d", len(calls.lost()), len(calls))
 	slowest := mine.p(1)
 	w.timed(slowest < workDeadline, "its calls fail over within a deadline", "%d calls of that client, the slowest took %v", len(mine), slowest)
 	w.finish(fleetRow{id: "F22", what: "a proxy that keeps one connection open passes nothing on, in both directions"})

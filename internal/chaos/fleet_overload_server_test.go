@@ -104,7 +104,7 @@ func (w *fleetWorld) judgeOverload(o overload, capacity float64) {
 	w.timed(good >= 0.9*capacity, "while it lasts: goodput at least 90 % of the capacity", "%.1f %% (%.0f of %.0f a second, offered %.0f); %s", 100*good/capacity, good, capacity, offered, during.codes())
 	w.timed(len(after.lost())*100 <= len(after), "at least 99 % goodput within 3 s after it", "%.2f %% (%d lost of %d)", 100-percent(len(after.lost()), len(after)), len(after.lost()), len(after))
 	out := w.ledger.told("InstanceEjected", o.begun, w.ended)
-	w.check(len(out) == 0, "nobody is ejected", "ejections: %s", reasons(out))
+	w.outcome(len(out) == 0, "nobody is ejected", "ejections: %s", reasons(out))
 }
 
 // testFleetOverloaded is F19: for a while twice as many calls come as usual, and that
@@ -123,7 +123,7 @@ func testFleetOverloaded(t *testing.T, g *fleetGroup) {
 	during := w.ledger.made(o.begun, o.end)
 	bounced := len(w.ledger.told("CallBounced", o.begun, o.end))
 	attempts := during.attempts() - float64(bounced)/float64(len(during))
-	w.check(attempts <= 1.15+savedUp(w, len(during)), "at most 1.15 attempts a call"+savedUpText(), "%.3f; with the %d that an instance handed back because it was busier than the others %.3f",
+	w.outcome(attempts <= 1.15+savedUp(w, len(during)), "at most 1.15 attempts a call"+savedUpText(), "%.3f; with the %d that an instance handed back because it was busier than the others %.3f",
 		attempts, bounced, during.attempts())
 	w.leavesNothing(before)
 	w.finish(fleetRow{id: "F19", what: fmt.Sprintf(

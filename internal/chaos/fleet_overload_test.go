@@ -27,15 +27,15 @@ func testFleetOverload(t *testing.T, g *fleetGroup) {
 	share := settled.share(begun.Add(2*time.Second), end, victim.seen) / fair
 	lost := calls.lost()
 	shed := lost.where(func(l *line) bool { return l.Code == codes.ResourceExhausted })
-	w.check(len(lost)-len(shed) <= w.mayLose(0), "no call fails but those that were turned away", "%d of %d", len(lost)-len(shed), len(calls))
+	w.outcome(len(lost)-len(shed) <= w.mayLose(0), "no call fails but those that were turned away", "%d of %d", len(lost)-len(shed), len(calls))
 	if w.transport == overNetRPC {
 		// Nobody can say over net/rpc that another one may be asked.
 		w.timed(len(shed) <= len(calls)/100, "turned away for good: at most 1 % of the calls (the protocol cannot invite a retry)", "%d of %d", len(shed), len(calls))
 	} else {
-		w.check(len(shed) <= w.mayLose(0), "what it turns away is answered by another one: 0 lost", "%d of %d", len(shed), len(calls))
+		w.outcome(len(shed) <= w.mayLose(0), "what it turns away is answered by another one: 0 lost", "%d of %d", len(shed), len(calls))
 	}
 	out := w.ledger.told("InstanceEjected", begun, end)
-	w.check(len(out) == 0, "nobody is ejected for shedding load", "ejections: %s", reasons(out))
+	w.outcome(len(out) == 0, "nobody is ejected for shedding load", "ejections: %s", reasons(out))
 	w.timed(share < avoidedShare, "it gets less than half of its fair share after 2 s", "%.0f %%", 100*share)
 	well := time.Now()
 	victim.p.order("well")

@@ -120,9 +120,9 @@ func testFleetUnleased(t *testing.T, g *fleetGroup) {
 	end := time.Now()
 	idempotent := w.ledger.made(stopped.Add(-time.Second), end).idempotent()
 	short := idempotent.where(func(l *line) bool { return !patient(l.Client) })
-	w.check(len(short.lost()) <= w.mayLose(0), fmt.Sprintf("clients whose attempts wait %v lose no idempotent call at all", brief), "%d of %d", len(short.lost()), len(short))
+	w.outcome(len(short.lost()) <= w.mayLose(0), fmt.Sprintf("clients whose attempts wait %v lose no idempotent call at all", brief), "%d of %d", len(short.lost()), len(short))
 	later := w.ledger.made(continued.Add(workDeadline), end)
-	w.check(len(later.lost()) <= w.mayLose(0), "nobody loses a call after it has gone on", "%d of %d", len(later.lost()), len(later))
+	w.outcome(len(later.lost()) <= w.mayLose(0), "nobody loses a call after it has gone on", "%d of %d", len(later.lost()), len(later))
 
 	// Whoever has lost and got a lease must withdraw under the one that it has now.
 	victim.p.terminate()

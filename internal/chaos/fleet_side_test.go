@@ -147,7 +147,7 @@ func judgeSides(t *testing.T, starved bool) {
 		case same:
 			t.Logf("%s: %s", fault, text)
 		case raced || starved:
-			t.Logf("not judged where there is too little CPU: %s: %s", fault, text)
+			t.Logf("not judged while the processors are scarce: %s: %s", fault, text)
 		default:
 			t.Errorf("%s: the verdicts differ: %s", fault, text)
 		}

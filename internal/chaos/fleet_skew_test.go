@@ -26,8 +26,8 @@ func testFleetForeign(t *testing.T, g *fleetGroup) {
 	pass(t, pick(20*time.Second, 3*time.Second))
 	begun := time.Now()
 	calls := w.baseline(begun)
-	w.check(len(plain(calls).lost()) <= w.mayLose(0), "a plain client calls all: 0 lost", "%d of %d", len(plain(calls).lost()), len(plain(calls)))
-	w.check(len(ours(calls).lost()) <= w.mayLose(0), "Plinth's clients call all: 0 lost", "%d of %d", len(ours(calls).lost()), len(ours(calls)))
+	w.outcome(len(plain(calls).lost()) <= w.mayLose(0), "a plain client calls all: 0 lost", "%d of %d", len(plain(calls).lost()), len(plain(calls)))
+	w.outcome(len(ours(calls).lost()) <= w.mayLose(0), "Plinth's clients call all: 0 lost", "%d of %d", len(ours(calls).lost()), len(ours(calls)))
 	fair := 1 / float64(len(w.workers))
 	least, most := 1.0, 0.0
 	for _, i := range foreign {
@@ -46,8 +46,8 @@ func testFleetForeign(t *testing.T, g *fleetGroup) {
 	foreign[1].p.order(fmt.Sprintf("fail %d", codes.Unknown))
 	pass(t, pick(15*time.Second, 5*time.Second))
 	calls = ours(w.ledger.made(slowed, time.Now()))
-	w.check(len(calls.lost()) <= w.mayLose(0), "a foreign black hole (UNKNOWN): 0 lost with retries", "%d of %d", len(calls.lost()), len(calls))
+	w.outcome(len(calls.lost()) <= w.mayLose(0), "a foreign black hole (UNKNOWN): 0 lost with retries", "%d of %d", len(calls.lost()), len(calls))
 	reached := calls.caught(foreign[1].seen, slowed, time.Now())
-	w.check(perClient(reached) <= 5+len(w.workers)/2, "and it is avoided: at most 10 attempts per client", "at most %d by one client", perClient(reached))
+	w.outcome(perClient(reached) <= 5+len(w.workers)/2, "and it is avoided: at most 10 attempts per client", "at most %d by one client", perClient(reached))
 	w.finish(fleetRow{id: "F34", what: "3 of 10 instances are plain grpc-go (no health service, no load reports), 1 of 4 client processes is plain grpc-go (round_robin); all requests carry unknown headers"})
 }

@@ -45,7 +45,7 @@ func testFleetSlow(t *testing.T, g *fleetGroup) {
 func (w *fleetWorld) judgeSlow(what string, slow []*instance, before history, begun, end time.Time) {
 	w.t.Helper()
 	settled := w.ledger.made(begun.Add(2*time.Second), end)
-	w.check(len(settled.lost()) <= w.mayLose(0), what+"no call lost", "%d of %d", len(settled.lost()), len(settled))
+	w.outcome(len(settled.lost()) <= w.mayLose(0), what+"no call lost", "%d of %d", len(settled.lost()), len(settled))
 	// What is slow is nearly a hundredth of the calls: of a few thousand it may be
 	// more by chance.
 	twice := 2 * before.p(0.99)
@@ -82,8 +82,8 @@ func testFleetJitter(t *testing.T, g *fleetGroup) {
 	end := time.Now()
 	w.judgeSlow("", []*instance{victim}, before, begun, end)
 	out := w.ledger.told("InstanceEjected", begun, end)
-	w.check(len(out) == 0, "it is not ejected", "ejections: %s", reasons(out))
+	w.outcome(len(out) == 0, "it is not ejected", "ejections: %s", reasons(out))
 	gone := len(w.ledger.connected(false, begun, end))
-	w.check(gone == 0, "keepalive does not flap", "%d connections lost", gone)
+	w.outcome(gone == 0, "keepalive does not flap", "%d connections lost", gone)
 	w.finish(fleetRow{id: "F31", what: fmt.Sprintf("for %v a proxy delays what one instance sends by 0 to 100 ms, and 2 %% of it by 200 ms more (a lost segment)", length)})
 }

@@ -16,8 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	"plinth.internal/registry"
 )
 
@@ -347,28 +345,48 @@ func (w *fleetWorld) moot(why, criterion, measured string, args ...any) {
 	w.t.Logf("not judged: %s: %s", criterion, measured)
 }
 
-// timed is check for what the race detector or a busy machine distorts: times,
-// and what depends on them.
+// outcome is check for what becomes of calls. Where the processors were scarce, calls
+// came too late, and that is a failure like any other: it is retried, charged, counted
+// and ejected for, and says nothing about the fault.
+func (w *fleetWorld) outcome(ok bool, criterion, measured string, args ...any) {
+	w.t.Helper()
+	w.unless(w.starved(), ok, criterion, measured, args...)
+}
+
+// timed is outcome for what the race detector distorts as well: times, and what
+// depends on them.
 func (w *fleetWorld) timed(ok bool, criterion, measured string, args ...any) {
 	w.t.Helper()
-	if why := w.lenient(); why != "" && !ok {
+	why := w.starved()
+	if raced {
+		why = "with the race detector"
+	}
+	w.unless(why, ok, criterion, measured, args...)
+}
+
+// unless is check where there is no reason not to judge.
+func (w *fleetWorld) unless(why string, ok bool, criterion, measured string, args ...any) {
+	w.t.Helper()
+	if why != "" && !ok {
 		w.t.Logf("not judged %s: %s: %s", why, criterion, fmt.Sprintf(measured, args...))
 		return
 	}
 	w.check(ok, criterion, measured, args...)
 }
 
-// mayLose returns how many calls may be lost where n may: the same, but where
-// there is too little CPU half a second without it is a call that timed out. Where
-// that was measured, no call that came too late or was not taken on says anything.
-func (w *fleetWorld) mayLose(n int) int {
-	if w.lenient() == "" {
-		return n
-	}
-	calls := w.all()
-	n += len(calls) / 20
+// starved says why what depends on the processors is not judged now, "" where it is.
+func (w *fleetWorld) starved() string {
 	if w.spec.group.starved.since(w.begun) {
-		n += len(calls.where(func(l *line) bool { return l.Code == codes.DeadlineExceeded || l.Code == codes.ResourceExhausted }))
+		return "while the processors are scarce"
+	}
+	return ""
+}
+
+// mayLose returns how many calls may be lost where n may: with the race detector
+// half a second without the CPU is a call that timed out.
+func (w *fleetWorld) mayLose(n int) int {
+	if raced {
+		n += len(w.all()) / 20
 	}
 	return n
 }

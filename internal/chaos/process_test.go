@@ -71,7 +71,7 @@ func launchProgram(t *testing.T, program string, stdout io.Writer, role, netns s
 	}()
 	t.Cleanup(func() {
 		p.kill()
-		tail := 6000
+		tail := 2000 // bytes; a fleet has fifteen of them
 		if p.quiet {
 			tail = 500
 		}
