@@ -43,7 +43,10 @@ func TestChurn(t *testing.T) {
 	dials := map[string]int{}
 	open := 0
 	everybody := client.WithSettings(func(string, string) client.Settings {
-		return client.Settings{Balancer: balancer.NameRoundRobin, Subset: subset.Config{Size: -1}}
+		return client.Settings{
+			Timeout:  time.Minute, // a thousand handshakes take what time they take
+			Balancer: balancer.NameRoundRobin, Subset: subset.Config{Size: -1},
+		}
 	})
 	w := newWorld(t, everybody, client.WithDialer(func(ctx context.Context, addr string) (net.Conn, error) {
 		conn, err := lis.DialContext(ctx)

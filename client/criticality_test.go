@@ -147,11 +147,13 @@ func TestUnprocessedIsMadeAgain(t *testing.T) {
 			if tt.marked {
 				trailers = append(trailers, middleware.HeaderUnprocessed, "1")
 			}
-			w.start(t, "full", reply(codes.ResourceExhausted, trailers...))
+			full := w.start(t, "full", nil)
 			w.start(t, "free", nil)
 			conn := w.conn(t)
+			connected(t, conn, 2)
+			full.fail(reply(codes.ResourceExhausted, trailers...))
 			retried := func() int { return len(recorded[client.CallRetried](w.events)) }
-			eventually(t, "the full one is asked", func() bool { // the free one may be connected first
+			eventually(t, "the full one is asked", func() bool {
 				code := status.Code(put(t, conn))
 				if code != codes.OK && code != tt.want {
 					t.Fatalf("the call ended with %v", code)

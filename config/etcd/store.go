@@ -181,7 +181,11 @@ func (s *Store) put(ctx context.Context, name string, data []byte, from int64, a
 	if oldest := next.Number - MaxHistory; oldest > 0 {
 		ops = append(ops, clientv3.OpDelete(historyKey(s.namespace, name, 0), clientv3.WithRange(historyKey(s.namespace, name, oldest+1))))
 	}
-	octx, cancel := bounded(ctx, s.client)
+	// A write that is on its way is not cut off: nobody would know whether it was done.
+	if err := ctx.Err(); err != nil {
+		return Version{}, err
+	}
+	octx, cancel := bounded(context.WithoutCancel(ctx), s.client)
 	defer cancel()
 	response, err := s.client.Txn(octx).If(
 		clientv3.Compare(clientv3.ModRevision(key), "=", from),

@@ -1,11 +1,13 @@
 package etcd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"plinth.internal/config"
 )
@@ -143,6 +145,31 @@ func TestWriters(t *testing.T) {
 			t.Fatalf("round %d: %+v", round, won)
 		}
 		from = won[0].Revision
+	}
+}
+
+// TestInterruptedPut: who is interrupted knows whether the document was written.
+func TestInterruptedPut(t *testing.T) {
+	t.Parallel()
+	store := NewStore(newServer(t).start().dial(""), "")
+	var is Version
+	written := 0
+	const tries = 200
+	for i := range tries {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*10*time.Microsecond)
+		v, err := store.Put(ctx, "orders", fmt.Appendf(nil, "a: %d", i), is.Revision, "ann", "")
+		cancel()
+		if err == nil {
+			is = v
+			written++
+		}
+		if now, err := store.Get(t.Context(), "orders"); err != nil || now.Revision != is.Revision {
+			t.Fatalf("try %d: the document has revision %d, %v, want %d", i, now.Revision, err, is.Revision)
+		}
+	}
+	t.Logf("%d of %d documents were written", written, tries)
+	if written == tries {
+		t.Error("nobody was interrupted")
 	}
 }
 

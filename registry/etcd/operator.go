@@ -205,9 +205,13 @@ func (o *Operator) ChangeOverride(ctx context.Context, service, id string, chang
 	}
 }
 
-// replace writes the key if that is still as known and the entry is there.
+// replace writes the key if that is still as known and the entry is there. A write that
+// is on its way is not cut off when ctx ends: nobody would know whether it was done.
 func (o *Operator) replace(ctx context.Context, entry, key string, known int64, write clientv3.Op) (revision int64, there, written bool, err error) {
-	ctx, cancel := o.driver.op(ctx, opTimeout)
+	if err := ctx.Err(); err != nil {
+		return 0, false, false, err
+	}
+	ctx, cancel := o.driver.op(context.WithoutCancel(ctx), opTimeout)
 	defer cancel()
 	response, err := o.driver.client.Txn(ctx).
 		If(clientv3.Compare(clientv3.CreateRevision(entry), ">", 0), clientv3.Compare(clientv3.ModRevision(key), "=", known)).

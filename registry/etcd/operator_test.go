@@ -285,3 +285,28 @@ func TestOperatorRole(t *testing.T) {
 		t.Error("an operator may write an instance's entry")
 	}
 }
+
+// TestOperatorInterrupted: who is interrupted knows whether the override was changed.
+func TestOperatorInterrupted(t *testing.T) {
+	o, client := newServer(t).operator()
+	store(t, client, "/plinth/services/orders/o-1", entryOfO1)
+	var is registry.Override
+	changed := 0
+	const tries = 200
+	for i := range tries {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*10*time.Microsecond)
+		change, err := o.ChangeOverride(ctx, "orders", "o-1", func(registry.Override) registry.Override { return registry.Override{Weight: i + 1} })
+		cancel()
+		if err == nil {
+			is = change.After
+			changed++
+		}
+		if now, err := o.Override(t.Context(), "orders", "o-1"); err != nil || now != is {
+			t.Fatalf("try %d: the override is %+v, %v, want %+v", i, now, err, is)
+		}
+	}
+	t.Logf("%d of %d changes were made", changed, tries)
+	if changed == tries {
+		t.Error("nobody was interrupted")
+	}
+}
