@@ -9,8 +9,10 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"plinth.internal/client/balancer"
+	"plinth.internal/client/breaker"
 	"plinth.internal/client/outlier"
 	"plinth.internal/middleware"
+	"plinth.internal/middleware/deadline"
 	"plinth.internal/middleware/load"
 )
 
@@ -42,6 +44,7 @@ type attempt struct {
 	remote  atomic.Pointer[string] // where a balancer that is not ours has sent it; see placement
 	sent    atomic.Bool            // something may have reached it
 	bounced atomic.Bool            // the instance handed it back, being too busy
+	heard   atomic.Bool            // the head of a stream's answer came, or a message
 
 	stream bool // lasts as long as its user likes
 	asked  bool // somebody was asked for his load before the pick
@@ -112,7 +115,7 @@ func (a *attempt) answer(n *node) {
 // ended.
 func (a *attempt) end(n *node, err error) {
 	now := time.Now()
-	c := classify(err)
+	c := a.classify(now, err)
 	if a.bounced.Load() || err != nil && a.hopeless(n, now, err) {
 		c.balancer, c.outlier = balancer.Ignored, outlier.Ignored
 	} else if a.pinger != nil && err != nil && a.sent.Load() && middleware.Code(err) == codes.DeadlineExceeded {
@@ -140,6 +143,26 @@ func (n *node) report(now time.Time, r load.Report) {
 		InFlight: r.InFlight, Latency: r.Latency, Failures: r.Failures,
 		QPS: r.QPS, EPS: r.EPS, Utilization: r.Utilization,
 	})
+}
+
+// classify is the function of that name but for a stream that was answered and
+// lasted until its deadline: it has had all the time that its caller gave it.
+func (a *attempt) classify(now time.Time, err error) class {
+	c := classify(err)
+	if a.stream && a.heard.Load() && middleware.Code(err) == codes.DeadlineExceeded && a.over(now) {
+		c.breaker, c.balancer, c.outlier = breaker.Accepted, balancer.Succeeded, outlier.Succeeded
+	}
+	return c
+}
+
+// hops is how many calls further on an end may be noticed that is that of the
+// deadline here: each of them gives up by [deadline.Hop] earlier.
+const hops = 4
+
+// over tells whether the time of the attempt was over at its end.
+func (a *attempt) over(now time.Time) bool {
+	due, ok := a.Deadline()
+	return ok && due.Sub(now) <= hops*deadline.Hop
 }
 
 // reasonable is the part of an instance's own latency that it must have been

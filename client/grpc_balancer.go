@@ -353,6 +353,9 @@ func (a *attempt) done(n *node, info balancer.DoneInfo) {
 	if info.Err != nil && len(info.Trailer[load.HeaderBounce]) > 0 {
 		a.bounced.Store(true)
 	}
+	if info.BytesReceived && len(info.Trailer["content-type"]) == 0 { // there it means that nothing but the status came
+		a.heard.Store(true)
+	}
 	if !info.BytesSent {
 		a.sent.Store(false)
 		if info.Err == nil {

@@ -164,11 +164,12 @@ func (l *loop) guarded(a *attempt, call *middleware.Call) error {
 		return err
 	}
 	err = l.send(a, call, l.made)
-	outcome := classify(err).breaker
+	ended := time.Now()
+	outcome := a.classify(ended, err).breaker
 	if a.bounced.Load() || !a.sent.Load() && err != nil {
 		outcome = breaker.Neutral // says nothing about the service
 	}
-	b.Done(time.Now(), permit, outcome)
+	b.Done(ended, permit, outcome)
 	return err
 }
 
