@@ -112,7 +112,7 @@ func (k methodKey) String() string {
 func explainSettings(method string, s Settings) SettingsExplained {
 	s = s.effective()
 	return SettingsExplained{
-		Method: method, TimeoutMS: millis(s.timeout(false)), AttemptTimeoutMS: millis(s.AttemptTimeout),
+		Method: method, TimeoutMS: millis(s.timeout(false)), StreamTimeoutMS: millis(s.timeout(true)), AttemptTimeoutMS: millis(s.AttemptTimeout),
 		Attempts: s.Retry.MaxAttempts, Hedge: s.Hedge.Enabled,
 		Balancer: cmp.Or(s.Balancer, balancer.NameAdaptive), Breaker: cmp.Or(s.Breaker.Policy, breaker.PolicyAdaptive),
 		OwnBreaker: s.OwnBreaker, Ejection: !s.Ejection.Off,

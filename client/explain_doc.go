@@ -211,9 +211,10 @@ type BreakerExplained struct {
 type SettingsExplained struct {
 	// Method is the full name of a method, "" for the service.
 	Method string `json:"method"`
-	// TimeoutMS and AttemptTimeoutMS are for a unary call or an HTTP request;
-	// 0 means none.
+	// TimeoutMS and AttemptTimeoutMS are for a unary call or an HTTP request,
+	// StreamTimeoutMS is for a stream; 0 means none.
 	TimeoutMS        float64 `json:"timeout_ms"`
+	StreamTimeoutMS  float64 `json:"stream_timeout_ms"`
 	AttemptTimeoutMS float64 `json:"attempt_timeout_ms"`
 	// Attempts includes the first one.
 	Attempts int  `json:"attempts"`

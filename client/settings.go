@@ -37,11 +37,14 @@ const (
 // Settings are what can be chosen for each method of each service. The zero
 // value of a field means its default.
 type Settings struct {
-	// Timeout is the longest that a call may take with all its attempts; the
-	// caller's own deadline counts if it is earlier. 0 means [DefaultTimeout]
-	// for unary calls and HTTP requests and none for streams, which are meant
-	// to last; negative means none for any.
+	// Timeout is the longest that a unary call or an HTTP request may take with
+	// all its attempts; the caller's own deadline counts if it is earlier. 0 means
+	// [DefaultTimeout], negative means none.
 	Timeout time.Duration
+	// StreamTimeout is the longest that a stream over gRPC may last, which Timeout
+	// does not bound: streams are meant to last. 0 or less means that the caller's
+	// own deadline alone counts.
+	StreamTimeout time.Duration
 	// AttemptTimeout is the longest that one attempt of an idempotent unary
 	// call or HTTP request may take; 0 means as long as the call. Where the
 	// call may not be repeated it has no effect: it would only end it early.
@@ -105,10 +108,10 @@ type Settings struct {
 	OwnBreaker bool
 }
 
-// DefaultSettings returns settings with every default spelled out, but for
-// Timeout, whose default depends on the kind of the call.
+// DefaultSettings returns settings with every default spelled out.
 func DefaultSettings() Settings {
 	return Settings{
+		Timeout:        DefaultTimeout,
 		ConnectTimeout: DefaultConnectTimeout,
 		MaxConnections: DefaultMaxConnections,
 		Retry:          retry.Policy{}.WithDefaults(),
@@ -171,10 +174,10 @@ func (s Settings) maxConnections() int {
 // timeout is the total timeout for a kind of call; 0 = none.
 func (s Settings) timeout(stream bool) time.Duration {
 	switch {
-	case s.Timeout != 0:
-		return max(s.Timeout, 0)
 	case stream:
-		return 0
+		return max(s.StreamTimeout, 0)
+	case s.Timeout == 0:
+		return DefaultTimeout
 	}
-	return DefaultTimeout
+	return max(s.Timeout, 0)
 }

@@ -145,3 +145,35 @@ func TestStreamsUntilTheirDeadlineEjectNobody(t *testing.T) {
 		t.Errorf("ejected for streams that worked as long as they were given: %+v", out)
 	}
 }
+
+// TestTimeoutIsNotForStreams: what is chosen for calls would cut every stream off.
+func TestTimeoutIsNotForStreams(t *testing.T) {
+	tests := map[string]struct {
+		settings client.Settings
+		want     codes.Code // of a stream that lasts a little longer than the settings' timeout
+	}{
+		"for calls":            {client.Settings{Timeout: 50 * time.Millisecond}, codes.Canceled},
+		"for streams":          {client.Settings{StreamTimeout: 50 * time.Millisecond}, codes.DeadlineExceeded},
+		"for both":             {client.Settings{Timeout: time.Hour, StreamTimeout: 50 * time.Millisecond}, codes.DeadlineExceeded},
+		"for streams, no time": {client.Settings{Timeout: 50 * time.Millisecond, StreamTimeout: -1}, codes.Canceled},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, client.WithSettings(func(_, method string) client.Settings {
+				if method == "Chat" {
+					return tt.settings
+				}
+				return client.Settings{}
+			}))
+			w.start(t, "a", nil)
+			conn := w.conn(t)
+			connected(t, conn, 1)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			defer time.AfterFunc(300*time.Millisecond, cancel).Stop()
+			if err := chat(ctx, conn); status.Code(err) != tt.want {
+				t.Errorf("the stream ended with %v, want %v", err, tt.want)
+			}
+		})
+	}
+}

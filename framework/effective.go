@@ -117,7 +117,7 @@ func (p percentage) orAll() percentage {
 
 // fill takes what all levels together say.
 func (c *callSettings) fill(s client.Settings) {
-	c.Timeout = cmp.Or(s.Timeout, client.DefaultTimeout)
+	c.Timeout = s.Timeout
 	c.AttemptTimeout = cmp.Or(s.AttemptTimeout, max(c.Timeout, 0))
 	c.Retry = retrySettings{s.Retry.MaxAttempts, s.Retry.Backoff, s.Retry.MaxBackoff}
 	c.Hedge = hedgeSettings{toggleOf(s.Hedge.Enabled), s.Hedge.Delay}

@@ -24,7 +24,7 @@ const defaultClient = "default"
 // callSettings are what can be configured for a method. Zero values leave the
 // setting to the next, less specific level.
 type callSettings struct {
-	Timeout        time.Duration   `yaml:"timeout" doc:"longest time of a call with all its attempts; 3s unless set, below zero for none"`
+	Timeout        time.Duration   `yaml:"timeout" doc:"longest time of a call with all its attempts; 3s unless set, below zero for none; a stream it bounds only where it is set under methods"`
 	AttemptTimeout time.Duration   `yaml:"attempt_timeout" doc:"longest time of one attempt of a call that may be repeated; the call's unless set"`
 	Retry          retrySettings   `yaml:"retry"`
 	Hedge          hedgeSettings   `yaml:"hedge"`

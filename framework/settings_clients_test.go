@@ -86,12 +86,13 @@ clients:
 	}{
 		{"users", "", all},
 		{"users", "Get", all},
-		{"users", "Slow", with(all, func(s *client.Settings) { s.Timeout = 9 * time.Second })},
+		{"users", "Slow", with(all, func(s *client.Settings) { s.Timeout, s.StreamTimeout = 9*time.Second, 9*time.Second })},
 		{"users", "Fenced", with(all, fence)},
 		{"billing", "", billing},
 		{"billing", "Get", billing},
-		{"billing", "Slow", billing}, // the service's own timeout is above that of a method anywhere
-		{"billing", "Fenced", with(with(billing, fence), func(s *client.Settings) { s.Timeout = 4 * time.Second })},
+		// The service's own timeout is above that of a method anywhere, but is not for streams.
+		{"billing", "Slow", with(billing, func(s *client.Settings) { s.StreamTimeout = 9 * time.Second })},
+		{"billing", "Fenced", with(with(billing, fence), func(s *client.Settings) { s.Timeout, s.StreamTimeout = 4*time.Second, 4*time.Second })},
 		{"billing", "Charge", with(billing, func(s *client.Settings) {
 			s.OwnBreaker, s.Breaker.Policy, s.Hedge.Enabled, s.Retry.MaxAttempts = true, breaker.PolicyOff, false, 1
 		})},
