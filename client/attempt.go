@@ -46,9 +46,10 @@ type attempt struct {
 	bounced atomic.Bool            // the instance handed it back, being too busy
 	heard   atomic.Bool            // the head of a stream's answer came, or a message
 
-	stream bool // lasts as long as its user likes
-	asked  bool // somebody was asked for his load before the pick
-	told   bool // report is set
+	out    *stream // what its caller has of a stream, nil for other calls
+	stream bool    // lasts as long as its user likes
+	asked  bool    // somebody was asked for his load before the pick
+	told   bool    // report is set
 }
 
 type attemptKey struct{}

@@ -24,7 +24,7 @@
 //     than the rest of the fleet (package middleware/load); the call is made on
 //     another one, nothing counts as failed, and nobody notices;
 //   - its ejection, after results that are worse than those of the others, until a
-//     real call succeeds (package outlier);
+//     real call succeeds or a real stream has its first message (package outlier);
 //   - its connection and its health check.
 //
 // And what keeps calls away from a service as a whole: the breaker, one for each

@@ -142,11 +142,9 @@ func (l *loop) limit(call *middleware.Call) bool {
 }
 
 func (l *loop) attempt(ctx context.Context, call *middleware.Call) *attempt {
-	a := &attempt{
-		Context: ctx, service: l.service, policy: l.service.policy(l.set.Balancer), key: l.key,
-		route: l.route, named: l.set.Balancer,
-		stream: call.Kind.Stream(), tried: l.tried,
-	}
+	a := newAttempt(call.Kind.Stream())
+	a.Context, a.service, a.policy, a.key = ctx, l.service, l.service.policy(l.set.Balancer), l.key
+	a.route, a.named, a.tried = l.route, l.set.Balancer, l.tried
 	if l.lead != nil {
 		l.lead.Store(a)
 	}

@@ -15,6 +15,7 @@ import (
 	"plinth.internal/client"
 	"plinth.internal/client/balancer"
 	"plinth.internal/client/breaker"
+	"plinth.internal/client/outlier"
 )
 
 // chat exchanges messages until the stream ends, and returns how it has ended.
@@ -176,4 +177,39 @@ func TestTimeoutIsNotForStreams(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStreamsReturnAnInstance: one that is well again gets its streams back, however
+// long each of them lasts.
+func TestStreamsReturnAnInstance(t *testing.T) {
+	w := newWorld(t, client.WithSettings(func(string, string) client.Settings {
+		return client.Settings{
+			Balancer: balancer.NameRoundRobin, Breaker: breaker.Config{Policy: breaker.PolicyOff},
+			Ejection: outlier.Config{Base: 20 * time.Millisecond, Max: 40 * time.Millisecond},
+		}
+	}))
+	sick := w.start(t, "sick", nil)
+	w.start(t, "b", nil)
+	w.start(t, "c", nil)
+	conn := w.conn(t)
+	connected(t, conn, 3)
+	sick.fail(reply(codes.Internal))
+	eventually(t, "the instance is ejected", func() bool {
+		_, _ = call(t.Context(), conn, methodPut)
+		return len(recorded[client.InstanceEjected](w.events)) > 0
+	})
+	sick.fail(nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	eventually(t, "the instance is back", func() bool {
+		wg.Go(func() {
+			if err := chat(ctx, conn); status.Code(err) != codes.Canceled {
+				t.Errorf("a stream ended with %v", err)
+			}
+		})
+		pause(ctx, 10*time.Millisecond)
+		return len(recorded[client.InstanceReturned](w.events)) > 0
+	})
 }
