@@ -52,6 +52,7 @@ import (
 	"plinth.internal/client"
 	"plinth.internal/config"
 	"plinth.internal/health"
+	"plinth.internal/internal/errtext"
 	"plinth.internal/log"
 	"plinth.internal/metrics"
 	"plinth.internal/middleware"
@@ -429,12 +430,17 @@ func (a *App) start(run, background context.Context, stop context.CancelCauseFun
 	return nil
 }
 
-// protect turns a panic of user code into an error.
+// protect turns a panic of user code into an error, and so an error of its that
+// panics in whoever looks at it.
 func protect(fn func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = newPanicError(p)
 		}
 	}()
-	return fn()
+	err = fn()
+	if broken := errtext.Check(err); broken != nil {
+		return &panicError{value: broken, stack: broken.Stack}
+	}
+	return err
 }

@@ -11,6 +11,7 @@ import (
 
 	"plinth.internal/config"
 	"plinth.internal/health"
+	"plinth.internal/internal/errtext"
 	"plinth.internal/registry"
 	"plinth.internal/server"
 )
@@ -127,13 +128,9 @@ func stamp(t time.Time) string {
 }
 
 // text is an error as a page shows it: whoever made it may not have thought of the
-// passwords in the URLs that it names.
-func text(err error) string {
-	if err == nil {
-		return ""
-	}
-	return config.Mask(err.Error())
-}
+// passwords in the URLs that it names, nor of what becomes of its text where it is a
+// nil pointer.
+func text(err error) string { return config.Mask(errtext.Of(err)) }
 
 // adminPages are what the admin listener shows beside the profiler.
 func (a *App) adminPages() map[string]http.Handler {

@@ -6,6 +6,10 @@
 // [http.ErrAbortHandler] is how a handler asks for its response to be cut off:
 // it is not reported, and the error wraps it.
 //
+// An error that panics when it is asked for its text, its chain or its status is what
+// a nil pointer that was returned as an error does; it is reported and answered like a
+// panic of the handler.
+//
 // A handler that ends its goroutine (runtime.Goexit) cannot be brought back. It
 // is reported with [ErrGoexit]; over HTTP the connection is closed, over gRPC the
 // caller waits for its deadline.
@@ -21,6 +25,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"plinth.internal/internal/errtext"
 	"plinth.internal/middleware"
 )
 
@@ -58,6 +63,12 @@ func New(report Report) middleware.Middleware {
 			if err == nil {
 				return nil
 			}
+			if broken := errtext.Check(err, askStatus); broken != nil {
+				if report != nil {
+					report(ctx, call, broken, broken.Stack)
+				}
+				return status.Error(codes.Internal, message(call))
+			}
 			if p, ok := errors.AsType[*middleware.PanicError](err); ok {
 				value := p.Value
 				if value == nil {
@@ -72,6 +83,9 @@ func New(report Report) middleware.Middleware {
 		}
 	}
 }
+
+// askStatus asks an error for what everybody outside of this middleware asks it for.
+func askStatus(err error) { middleware.Status(err) }
 
 func message(call *middleware.Call) string {
 	m := "internal error in " + call.FullMethod()

@@ -92,6 +92,35 @@ func TestElsewhere(t *testing.T) {
 	}
 }
 
+type pointerError struct{ text string }
+
+func (e *pointerError) Error() string { return e.text }
+
+type statusError struct{ error }
+
+func (statusError) GRPCStatus() *status.Status { panic("no status") }
+
+// TestBrokenError: an error that cannot be looked at is told like a panic, and nobody
+// outside gets to look at it.
+func TestBrokenError(t *testing.T) {
+	for what, broken := range map[string]error{
+		"a nil *recovery_test.pointerError": (*pointerError)(nil),
+		"no status":                         fmt.Errorf("wrapped: %w", statusError{errors.New("secret")}),
+	} {
+		var got []report
+		m := recovery.New(func(_ context.Context, call *middleware.Call, value any, stack []byte) {
+			got = append(got, report{value, string(stack), call})
+		})
+		err := m(func(context.Context, *middleware.Call) error { return broken })(t.Context(), &middleware.Call{Method: "M"})
+		if middleware.Code(err) != codes.Internal || err.Error() != "rpc error: code = Internal desc = internal error in M" {
+			t.Errorf("%s: the caller is told %v", what, err)
+		}
+		if len(got) != 1 || !strings.Contains(fmt.Sprint(got[0].value), what) || !strings.Contains(got[0].stack, "recovery_test.") {
+			t.Errorf("%s: reported %+v", what, got)
+		}
+	}
+}
+
 func TestNilReport(t *testing.T) {
 	err := recovery.New(nil)(func(context.Context, *middleware.Call) error { panic("x") })(t.Context(), &middleware.Call{Method: "M"})
 	if middleware.Code(err) != codes.Internal || strings.Contains(err.Error(), "trace") {
