@@ -2,9 +2,9 @@
 // the process lives and the other calls go on.
 //
 // The caller learns the trace ID, not the panic's text, which may hold what is
-// not the caller's business. The report function gets everything. A panic with
-// [http.ErrAbortHandler] is how a handler asks for its response to be cut off:
-// it is not reported, and the error wraps it.
+// not the caller's business. The report function gets everything. Over HTTP a
+// panic with [http.ErrAbortHandler] is how a handler asks for its response to be cut
+// off: it is not reported, and the error wraps it.
 //
 // An error that panics when it is asked for its text, its chain or its status is what
 // a nil pointer that was returned as an error does; it is reported and answered like a
@@ -47,11 +47,11 @@ func New(report Report) middleware.Middleware {
 				}
 				value := recover()
 				err = status.Error(codes.Internal, message(call))
-				switch value {
-				case http.ErrAbortHandler:
+				switch {
+				case value == http.ErrAbortHandler && call.Kind.HTTP():
 					err = fmt.Errorf("%w: %w", err, http.ErrAbortHandler)
 					return
-				case nil: // panic(nil) is a *runtime.PanicNilError
+				case value == nil: // panic(nil) is a *runtime.PanicNilError
 					value = ErrGoexit
 				}
 				if report != nil {
