@@ -102,7 +102,9 @@ func WithClientOptions(opts ...client.Option) Option {
 // grpc.MaxRecvMsgSize, for example, where requests are larger than grpc's
 // default of 4 MB. The framework uses the options for one interceptor itself:
 // add interceptors with grpc.ChainUnaryInterceptor and
-// grpc.ChainStreamInterceptor, which come inside of all middlewares.
+// grpc.ChainStreamInterceptor, which come inside of all middlewares. What
+// grpc.UnknownServiceHandler answers is [middleware.Unmatched] to the middlewares,
+// and to rules for methods.
 func WithServerOptions(opts ...grpc.ServerOption) Option {
 	return optionFunc(func(o *options) { o.serverGRPC = append(o.serverGRPC, opts...) })
 }

@@ -87,7 +87,7 @@ func newWeb(cfg *Config, chain []middleware.Middleware) (*web, error) {
 			return nil, fmt.Errorf("build server: %w", err)
 		}
 	}
-	w.unmatched = middleware.HTTPServerFunc(w.service, unmatchedHTTPPattern, w.guard(w.nothing), nil, chain...)
+	w.unmatched = middleware.HTTPServerFunc(w.service, middleware.Unmatched, w.guard(w.nothing), nil, chain...)
 	return w, nil
 }
 
@@ -135,7 +135,7 @@ func (w *web) finish() error {
 	call := func(rw http.ResponseWriter, r *http.Request) error {
 		return grpcweb.Serve(w.local, r.URL.Path, rw, r)
 	}
-	w.noCall = w.around(unmatchedHTTPPattern, call, grpcweb.Fail)
+	w.noCall = w.around(middleware.Unmatched, call, grpcweb.Fail)
 	for _, method := range w.local.Methods() {
 		w.calls[method] = w.around(method[1:], call, grpcweb.Fail)
 	}
