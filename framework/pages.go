@@ -2,7 +2,6 @@ package framework
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -153,7 +152,7 @@ func (a *App) adminPages() map[string]http.Handler {
 		"/debug/config":     server.View("configuration", func(*http.Request) any { return a.configuration() }),
 		"/debug/lint":       server.View("lint", func(*http.Request) any { return a.Lint() }),
 		"/debug/limit":      server.View("limit", func(*http.Request) any { return a.Limit() }),
-		"GET /debug/log":    server.View("log level", func(*http.Request) any { return map[string]string{"level": a.log.Level()} }),
+		"GET /debug/log":    http.HandlerFunc(a.logLevel),
 		"PUT /debug/log":    http.HandlerFunc(a.putLogLevel),
 	}
 }
@@ -193,7 +192,11 @@ func (a *App) info() any {
 	}
 }
 
-// putLogLevel takes {"level":"debug"}, or the level by itself.
+func (a *App) logLevel(w http.ResponseWriter, r *http.Request) {
+	server.WriteView(w, r, http.StatusOK, "log level", map[string]string{"level": a.log.Level()})
+}
+
+// putLogLevel takes {"level":"debug"}, or the level by itself, in quotes or without.
 func (a *App) putLogLevel(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<10))
 	if err != nil {
@@ -206,6 +209,8 @@ func (a *App) putLogLevel(w http.ResponseWriter, r *http.Request) {
 	level := strings.TrimSpace(string(body))
 	if json.Unmarshal(body, &object) == nil {
 		level = object.Level
+	} else {
+		_ = json.Unmarshal(body, &level) // else it has no quotes
 	}
 	if level == "" {
 		http.Error(w, `want a body such as {"level":"debug"}`, http.StatusBadRequest)
@@ -215,5 +220,5 @@ func (a *App) putLogLevel(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	_, _ = fmt.Fprintf(w, "{\"level\":%q}\n", a.log.Level()) // the client is gone if this errs
+	a.logLevel(w, r)
 }
