@@ -40,8 +40,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -140,6 +142,11 @@ func New(name string, setup Setup, opts ...Option) (*App, error) {
 	}
 	if setup == nil {
 		return nil, fmt.Errorf("build %q: the setup function is nil", name)
+	}
+	for _, l := range slices.Sorted(maps.Keys(o.listeners)) {
+		if !oneOf(l, server.GRPC, server.HTTP, server.Admin) {
+			return nil, fmt.Errorf("build %q: WithListener: there is no listener %q; it is %s, %s or %s", name, l, server.GRPC, server.HTTP, server.Admin)
+		}
 	}
 	phases := &timeline{}
 	phases.next(phaseConfig)

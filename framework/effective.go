@@ -34,6 +34,7 @@ func (a *App) effective() settings {
 		r.Burst = cmp.Or(r.Burst, int(max(1, math.Ceil(r.RPS))))
 	})
 	s.Server.Fault.Rules = filled(s.Server.Fault.Rules, func(_ string, r *faultRuleSettings) { r.Percent = r.Percent.orAll() })
+	s.Telemetry.Log.Format = a.log.Format()
 	s.Registry.Kind = a.registry.Kind()
 	if s.Registry.SnapshotDir == "" {
 		s.Registry.SnapshotDir = snapshotsOff

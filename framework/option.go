@@ -75,7 +75,8 @@ func WithSetting(key, value string) Option {
 }
 
 // WithListener serves on a listener in place of the configured address. The
-// name is "grpc", "http" or "admin". The app closes it.
+// name is "grpc", "http" or "admin"; any other is an error of [New]. The app closes
+// it. Nil leaves the configured address.
 func WithListener(name string, l net.Listener) Option {
 	return optionFunc(func(o *options) { o.listeners[name] = l })
 }

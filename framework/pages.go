@@ -72,9 +72,11 @@ const (
 )
 
 // Health is what /health answers at this moment. It waits for nothing.
-func (a *App) Health() HealthDocument {
+func (a *App) Health() HealthDocument { return a.healthOf(a.health.Report()) }
+
+// healthOf is the document of one look at the checks.
+func (a *App) healthOf(report health.Report) HealthDocument {
 	now := time.Now()
-	report := a.health.Report()
 	status := a.registry.Status()
 	doc := HealthDocument{
 		Status: HealthOK, Service: a.name, Version: a.settings.Service.Version, Instance: a.instance.ID,
@@ -133,17 +135,15 @@ func text(err error) string { return config.Mask(errtext.Of(err)) }
 
 // adminPages are what the admin listener shows beside the profiler.
 func (a *App) adminPages() map[string]http.Handler {
-	probe := func(well func() bool) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			a.writeHealth(w, r, well())
-		})
+	probe := func(well func(health.Report) bool) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.writeHealth(w, r, well) })
 	}
-	ready := a.health.Ready
+	ready := func(r health.Report) bool { return r.Ready }
 	return map[string]http.Handler{
 		"/health":           probe(ready),
 		"/health/ready":     probe(ready),
 		"/health/live":      a.livePage(),
-		"/health/startup":   probe(func() bool { return a.health.Phase() != health.Starting }),
+		"/health/startup":   probe(func(r health.Report) bool { return r.Phase != health.Starting }),
 		"/metrics":          a.metricsPage(),
 		"/info":             server.View("info", func(*http.Request) any { return a.info() }),
 		"/debug/clients":    a.clientsPage(),
@@ -157,12 +157,14 @@ func (a *App) adminPages() map[string]http.Handler {
 	}
 }
 
-func (a *App) writeHealth(w http.ResponseWriter, r *http.Request, well bool) {
+// writeHealth answers with a code and a document that are of the same moment.
+func (a *App) writeHealth(w http.ResponseWriter, r *http.Request, well func(health.Report) bool) {
+	report := a.health.Report()
 	code := http.StatusOK
-	if !well {
+	if !well(report) {
 		code = http.StatusServiceUnavailable
 	}
-	server.WriteView(w, r, code, a.name+" health", a.Health())
+	server.WriteView(w, r, code, a.name+" health", a.healthOf(report))
 }
 
 // metricsPage brings the gauges of states up to date before they are read.
