@@ -388,7 +388,9 @@ func (a *App) start(run, background context.Context, stop context.CancelCauseFun
 		return fmt.Errorf("set up %s: %w", a.name, err)
 	}
 	a.timeline.next(phaseListen)
-	if err := a.server.Listen(run); err != nil {
+	if err := a.server.Listen(run); errors.Is(err, server.ErrNoHTTP) {
+		return &configError{err}
+	} else if err != nil {
 		return err
 	}
 	endpoints := a.server.Endpoints()

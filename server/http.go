@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -338,10 +339,14 @@ func (s *Server) Handle(pattern string, h http.Handler) {
 	s.routed = true
 }
 
+// ErrNoHTTP is that of [Server.Listen] where something is registered for HTTP and
+// nothing listens for it.
+var ErrNoHTTP = errors.New("there are routes but no listener; set server.http.addr, for instance to :8080")
+
 // checkHTTPLocked adds what only is known once everything is registered.
 func (s *Server) checkHTTPLocked() {
 	if s.routed && s.cfg.Addrs[HTTP] == "" && s.cfg.Listeners[HTTP] == nil {
-		s.failLockedf("handle HTTP: there are routes but no listener; set server.http.addr, for instance to :8080")
+		s.failLockedf("handle HTTP: %w", ErrNoHTTP)
 	}
 	if err := s.web.finish(); err != nil {
 		s.errs = append(s.errs, err)
