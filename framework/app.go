@@ -26,6 +26,9 @@
 // behind, and what the process does then is kept in files: a dump of all
 // goroutines, and a trace of the drain.
 //
+// A stop that comes during the start ends it after the step that runs: the instance
+// does not become ready and is not announced any more.
+//
 // Guarantees: no process-wide state is read or set but what options name (the
 // environment and the working directory's plinth.yaml, unless told otherwise);
 // two apps in one process do not see one another; New and App.Run touch neither
@@ -119,6 +122,7 @@ type App struct {
 	newElector func() (registry.Elector, io.Closer) // on a registry of its own, nil where it holds no elections
 
 	mu       sync.Mutex
+	entering chan struct{} // nil until the registry is told of the instance, closed once that was tried
 	instance registry.Instance
 	running  bool
 	stops    []stopFunc
@@ -373,6 +377,9 @@ func (a *App) start(run, background context.Context, stop context.CancelCauseFun
 	s := &Service{app: a}
 	if err := protect(func() error { return a.setup(run, s) }); err != nil {
 		return fmt.Errorf("set up %s: %w", a.name, err)
+	}
+	if err := stopCame(run); err != nil { // setup need not look at its context
+		return err
 	}
 	if err := errors.Join(a.noted(), a.health.Validate()); err != nil {
 		return fmt.Errorf("set up %s: %w", a.name, err)
