@@ -420,6 +420,9 @@ func (a *App) start(run, background context.Context, stop context.CancelCauseFun
 		a.mu.Lock()
 		a.instance.Endpoints = advertise
 		a.mu.Unlock()
+		if _, err := registry.Encode(a.Instance()); err != nil { // better now than once it serves
+			return fmt.Errorf("announce %s: %w", a.name, err)
+		}
 	}
 	a.server.Serve(func(err error) { stop(err) })
 	a.timeline.next(phaseBackground)

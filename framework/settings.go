@@ -1,6 +1,7 @@
 package framework
 
 import (
+	"encoding/json"
 	"errors"
 	"net"
 	"slices"
@@ -43,7 +44,7 @@ type serverSettings struct {
 	GRPC      grpcSettings      `yaml:"grpc"`
 	HTTP      httpSettings      `yaml:"http"`
 	Admin     adminSettings     `yaml:"admin"`
-	Advertise string            `yaml:"advertise" doc:"host that others reach this instance at; detected unless set"`
+	Advertise string            `yaml:"advertise" doc:"IP address or DNS name that others reach this instance at; detected unless set"`
 	Drain     drainSettings     `yaml:"drain"`
 	TLS       serverTLSSettings `yaml:"tls"`
 	Auth      authSettings      `yaml:"auth"`
@@ -97,6 +98,29 @@ func defaultSettings() settings {
 	}
 }
 
+// entryRoom is what the entry of an instance in the registry has room for beside
+// its names, addresses and times.
+const entryRoom = registry.MaxValueSize - 4<<10
+
+// Validate checks that the instance fits into the registry.
+func (s *serviceSettings) Validate() error {
+	encoded, err := json.Marshal(registry.Instance{Version: s.Version, Zone: s.Zone, Metadata: s.Metadata})
+	if err != nil || len(encoded) <= entryRoom {
+		return err
+	}
+	key, size := "metadata", 0
+	for k, v := range s.Metadata {
+		size += len(k) + len(v)
+	}
+	if len(s.Zone) > size {
+		key, size = "zone", len(s.Zone)
+	}
+	if len(s.Version) > size {
+		key = "version"
+	}
+	return config.InvalidUnshown(key, "makes the instance's entry in the registry too large: %d bytes, at most %d beside its addresses; shorten it", len(encoded), entryRoom)
+}
+
 // Validate checks what the types cannot.
 func (s *serverSettings) Validate() error {
 	var errs []error
@@ -104,6 +128,9 @@ func (s *serverSettings) Validate() error {
 		if addr != "" && !isAddr(addr) {
 			errs = append(errs, config.Invalid(key, "is not an address to listen on, want host:port or :port, such as :9000"))
 		}
+	}
+	if problem := hostProblem(s.Advertise); s.Advertise != "" && problem != "" {
+		errs = append(errs, config.Invalid("advertise", "%s", problem))
 	}
 	if !oneOf(s.Admin.Debug, server.DebugOff, server.DebugLoopback, server.DebugAll) {
 		errs = append(errs, config.Invalid("admin.debug", "is none of off, loopback, all"))
