@@ -336,16 +336,15 @@ func (a *App) Run(ctx context.Context) error {
 	jobs, endJobs := context.WithCancel(background)
 	defer endJobs()
 
-	// A start that fails is undone without a word: its error says it all.
+	// A start that fails is undone without a word: its error says it all. One that
+	// was told to stop has no error.
 	tell := func(Event) {}
 	err := a.start(run, background, stop, &wg)
 	a.timeline.started(err)
 	switch {
 	case err == nil:
 		tell = a.emit
-		for _, e := range a.timeline.ended() {
-			a.emit(e)
-		}
+		a.tellStart()
 		a.emit(Ready{Took: time.Since(begun)})
 		close(a.ready) // what waits for it tells of itself after that
 		a.jobs.start(jobs, stop)
@@ -355,6 +354,8 @@ func (a *App) Run(ctx context.Context) error {
 		}
 	case ctx.Err() != nil:
 		err = nil // told to stop while starting: nothing went wrong
+		tell = a.emit
+		a.tellStart()
 	case run.Err() != nil:
 		err = context.Cause(run) // that is why it did not get further
 	}
@@ -369,6 +370,13 @@ func (a *App) Run(ctx context.Context) error {
 	tell(Stopped{Took: time.Since(stopping), Err: err})
 	_ = a.log.Logger().Sync() // standard error cannot be synced everywhere
 	return err
+}
+
+// tellStart tells of the phases of the start that are over.
+func (a *App) tellStart() {
+	for _, e := range a.timeline.ended() {
+		a.emit(e)
+	}
 }
 
 // start goes through the phases up to the announcement.

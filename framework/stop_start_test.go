@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -57,6 +58,19 @@ func follow(ctx context.Context, store *memory.Store) (states func() []registry.
 			wg.Wait()
 			_ = reg.Close()
 		}
+}
+
+// interrupted reports that the last phase of the start was told to have failed.
+func (r *recorder) interrupted() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var last framework.PhaseEnded
+	for _, e := range r.events {
+		if p, ok := e.(framework.PhaseEnded); ok && p.Stage == framework.StageStart {
+			last = p
+		}
+	}
+	return last.Err != nil
 }
 
 // TestStopDuringTheStart: a stop that comes during the start ends it there, in
@@ -124,6 +138,18 @@ func TestStopDuringTheStart(t *testing.T) {
 				}
 				if count[framework.Ready](&r) != 0 {
 					t.Error("told that it is ready")
+				}
+				if n := [...]int{count[framework.Stopping](&r), count[framework.Stopped](&r)}; n != [...]int{1, 1} {
+					t.Errorf("told %d times that it stops and %d times that it has stopped, want once each", n[0], n[1])
+				}
+				names, _ := r.phases()
+				for _, name := range []string{"finish calls", "end goroutines", "close clients", "flush telemetry"} {
+					if !slices.Contains(names, name) {
+						t.Errorf("phases of the stop %q, want %q among them", names, name)
+					}
+				}
+				if !r.interrupted() {
+					t.Error("no phase of the start is told to have been interrupted")
 				}
 			})
 		})
