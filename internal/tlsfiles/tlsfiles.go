@@ -114,21 +114,25 @@ func read(f Files) (content, error) {
 func parse(f Files, c content) (*Material, error) {
 	m := &Material{files: f}
 	if f.CA != "" {
+		roots, err := certificates(c.ca)
+		if err != nil {
+			return nil, fmt.Errorf("read roots from %s: %w", f.CA, err)
+		}
 		m.Roots = x509.NewCertPool()
-		if !m.Roots.AppendCertsFromPEM([]byte(c.ca)) {
-			return nil, fmt.Errorf("read roots from %s: there is no certificate in PEM form", f.CA)
+		for _, root := range roots {
+			m.Roots.AddCert(root)
 		}
 	}
 	if f.Cert != "" {
+		chain, err := certificates(c.cert)
+		if err != nil {
+			return nil, fmt.Errorf("read certificate from %s: %w", f.Cert, err)
+		}
 		pair, err := tls.X509KeyPair([]byte(c.cert), []byte(c.key))
 		if err != nil {
 			return nil, fmt.Errorf("read certificate from %s and key from %s: %w", f.Cert, f.Key, err)
 		}
-		if pair.Leaf == nil { // with the setting x509keypairleaf=0
-			if pair.Leaf, err = x509.ParseCertificate(pair.Certificate[0]); err != nil {
-				return nil, fmt.Errorf("read certificate from %s: %w", f.Cert, err)
-			}
-		}
+		pair.Leaf = chain[0] // not there with the setting x509keypairleaf=0
 		m.Certificate = &pair
 	}
 	return m, nil
