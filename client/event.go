@@ -193,6 +193,8 @@ type TLSRejected struct {
 	Files    string
 	// Err says which file, and what is wrong.
 	Err error
+	// Kept is set where there are good ones that stay in use.
+	Kept bool
 }
 
 // TokenExposed says that tokens for a service are sent without TLS, as its settings

@@ -53,11 +53,19 @@ func (k *tlsKeeper) follow(ctx context.Context, c *Client) {
 	}, func(s *tlsfiles.Set, err error) {
 		services := c.tlsUse()[s.Files()]
 		if err != nil {
-			c.options.events(TLSRejected{Services: services, Files: s.Files().String(), Err: err})
+			c.options.events(TLSRejected{Services: services, Files: s.Files().String(), Err: err, Kept: s.Current() != nil || c.protectedOnce(services)})
 			return
 		}
 		c.options.events(TLSReloaded{Services: services, Files: s.Files().String(), NotAfter: s.Current().NotAfter()})
 	})
+}
+
+// protectedOnce reports whether all of some services have files in use from
+// before.
+func (c *Client) protectedOnce(services []string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !slices.ContainsFunc(services, func(name string) bool { return c.services[name].protected.Load() == nil })
 }
 
 // good reports whether files were good once.

@@ -353,6 +353,19 @@ func TestFilesThatWereNeverGood(t *testing.T) {
 		t.Errorf("TLSStatus = %+v, want the old files and the new ones with an error", status)
 	}
 	eventually(t, "the rejection is told", func() bool { return len(recorded[client.TLSRejected](w.events)) > 0 })
+	if e := recorded[client.TLSRejected](w.events)[0]; !e.Kept {
+		t.Errorf("%+v does not say that others stay in use", e)
+	}
+
+	w = newWorld(t, withTLS(&client.TLS{Mode: client.TLSOn, CAFile: ours.CA + "x"}))
+	w.guard(t, "a", &server.TLS{CertFile: theirs.Cert, KeyFile: theirs.Key})
+	if _, err := call(t.Context(), w.conn(t), methodGet); err == nil {
+		t.Error("a call without any good files succeeds")
+	}
+	eventually(t, "the rejection is told", func() bool { return len(recorded[client.TLSRejected](w.events)) > 0 })
+	if e := recorded[client.TLSRejected](w.events)[0]; e.Kept {
+		t.Errorf("%+v says that others stay in use", e)
+	}
 }
 
 func TestValidateTLS(t *testing.T) {

@@ -88,7 +88,12 @@ type Error struct {
 	Value string
 	// Problem says what is wrong and what is wanted.
 	Problem string
+
+	passing bool // see InvalidNow
 }
+
+// Is tells whether the error is of a kind that this package knows.
+func (e *Error) Is(target error) bool { return target == errPassing && e.passing }
 
 // Error is one sentence with the place, the key, the value and the problem,
 // through [Mask].

@@ -85,9 +85,9 @@ type App struct {
 	setup    Setup
 	opts     options
 	cfg      *config.Config
-	settings settings                    // as at the start; what is hot may have changed since
-	current  func() settings             // as they are now
-	clients  atomic.Pointer[clientTable] // the section clients as it is now
+	settings settings                     // as at the start; what is hot may have changed since
+	current  func() settings              // as they are now
+	clients  *atomic.Pointer[clientTable] // the section clients as it is now
 	started  time.Time
 
 	log     *log.Log
@@ -163,13 +163,14 @@ func New(name string, setup Setup, opts ...Option) (*App, error) {
 	}
 	defaults := defaultSettings()
 	defaults.Server.Auth.code = o.authInCode()
+	defaults.inUse = &atomic.Pointer[clientTable]{}
 	watched, err := config.Watch(cfg, "", defaults)
 	if err != nil {
 		return nil, &configError{err}
 	}
 	s := watched.Get()
 	a := &App{
-		name: name, setup: setup, opts: o, cfg: cfg, settings: s, current: watched.Get,
+		name: name, setup: setup, opts: o, cfg: cfg, settings: s, current: watched.Get, clients: defaults.inUse,
 		started: time.Now(), ready: make(chan struct{}), timeline: phases,
 	}
 	a.jobs, a.late = &jobs{app: a}, &lateness{app: a}

@@ -39,7 +39,7 @@ func (a *App) countClient(e client.Event) {
 }
 
 func describeClient(e client.Event) string {
-	switch e.(type) {
+	switch e := e.(type) {
 	case client.ViewChanged:
 		return "instances changed"
 	case client.ViewFailed:
@@ -65,6 +65,9 @@ func describeClient(e client.Event) string {
 	case client.TLSReloaded:
 		return "certificates for calls changed"
 	case client.TLSRejected:
+		if !e.Kept {
+			return "certificates for calls cannot be used, no connection is made until they can"
+		}
 		return "certificates for calls rejected, the last good ones stay in use"
 	case client.TokenExposed:
 		return "tokens are sent without TLS, anybody on the way can take them: set the tls.mode of these calls to tls or mtls"

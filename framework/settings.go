@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"plinth.internal/config"
@@ -32,6 +33,8 @@ type settings struct {
 	Config    configSettings            `yaml:"config"`
 	Clients   map[string]clientSettings `hot:"true"         yaml:"clients"`
 	Telemetry telemetrySettings         `yaml:"telemetry"`
+
+	inUse *atomic.Pointer[clientTable] // the section clients in use, nil where no app runs
 }
 
 type serviceSettings struct {

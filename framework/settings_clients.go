@@ -188,8 +188,8 @@ func (v *violations) share(key string, x float64) {
 	v.addf(!(x >= 0 && x <= 1), key, "is not a share between 0 and 1") // so written, it finds a NaN
 }
 
-// Validate checks that the levels of each client fit together; what is wrong on
-// one level the level itself has said.
+// Validate checks that the levels of each client fit together, and what files a
+// change names; what is wrong on one level the level itself has said.
 func (s *settings) Validate() error {
 	if !s.levelsHold() {
 		return nil
@@ -201,7 +201,7 @@ func (s *settings) Validate() error {
 			errs = append(errs, fmt.Errorf("%v, with what it has from less specific levels: %w", k, err))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.checkFiles(t)...)...)
 }
 
 // levelsHold reports that no level of a client has anything wrong by itself.

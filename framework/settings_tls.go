@@ -96,8 +96,8 @@ func (c *clientTLSSettings) overlay(s *client.Settings) {
 }
 
 // checkTLS reads the files for TLS that the section clients names, so that a
-// start fails rather than its first call. Once the service runs, files that are
-// not good change nothing.
+// start fails rather than its first call. Once the service runs, files that turn
+// bad change nothing, and a change that names bad ones is not taken; see checkFiles.
 func (t *clientTable) checkTLS() error {
 	var errs []error
 	for _, k := range slices.SortedFunc(maps.Keys(t.resolved), clientKey.compare) {
