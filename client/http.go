@@ -21,7 +21,8 @@ const (
 	httpPicksPerCall = 4
 )
 
-// dialError marks what failed before anything was sent.
+// dialError marks what failed before anything was sent, or before the instance
+// looked at what was.
 type dialError struct{ err error }
 
 func (e *dialError) Error() string { return e.err.Error() }

@@ -275,12 +275,13 @@ func isLocal(conn net.Conn) bool {
 
 // securedConn is a connection whose errors say what is wrong with TLS. With TLS
 // 1.3 an instance that does not want this client's certificate says so only after
-// the handshake.
+// the handshake, when a request may be on its way. It has looked at none then.
 type securedConn struct {
 	*tls.Conn
 
 	service    *service
 	protection *protection
+	answered   bool // something came; of the goroutine that reads
 }
 
 func (c *securedConn) Read(b []byte) (int, error) {
@@ -288,7 +289,11 @@ func (c *securedConn) Read(b []byte) (int, error) {
 	if err != nil {
 		if alert, ok := errors.AsType[*net.OpError](err); ok && alert.Op == opRemote {
 			err = c.service.explainTLS(c.protection, c.RemoteAddr(), err)
+			if !c.answered && ofHandshake(alert) {
+				err = &dialError{err}
+			}
 		}
 	}
+	c.answered = c.answered || n > 0
 	return n, err
 }
