@@ -28,16 +28,26 @@ type pooled struct {
 	transport *http.Transport
 }
 
-// poolKind is the settings that connections are made by and cannot follow.
+// poolKind is the settings that connections are made by and cannot follow. A
+// connection may live for as long as there are requests, so that one which was
+// checked for a name that counts no more would never be checked for another.
 type poolKind struct {
-	protected bool // by TLS
-	most      int  // connections, 0 = no bound
+	tls  TLS
+	most int // connections, 0 = no bound
+}
+
+func (s *Settings) poolKind() poolKind {
+	kind := poolKind{most: s.maxConnections()}
+	if s.TLS != nil {
+		kind.tls = *s.TLS
+	}
+	return kind
 }
 
 // transport is the one for the settings as they are now. The connections of the
 // one before are closed after their requests.
 func (p *httpPool) transport(set *Settings) *http.Transport {
-	kind := poolKind{protected: set.TLS.protects(), most: set.maxConnections()}
+	kind := set.poolKind()
 	if c := p.current.Load(); c != nil && c.kind == kind {
 		return c.transport
 	}

@@ -26,8 +26,8 @@ const (
 )
 
 // TLS says how the connections to a service are protected. A change counts for
-// connections that are made from then on, over HTTP for requests. It means TLS 1.2
-// at least.
+// connections that are made from then on, over HTTP for requests that begin from
+// then on, as they are made over new connections. It means TLS 1.2 at least.
 //
 // The files are read again within a second whenever they change, and taken
 // together or not at all: while they are not good the last ones that were stay in

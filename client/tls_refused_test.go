@@ -3,12 +3,15 @@ package client_test
 import (
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"plinth.internal/client"
 	"plinth.internal/client/balancer"
+	"plinth.internal/health"
 	"plinth.internal/internal/tlsfiles/tlstest"
+	"plinth.internal/registry"
 	"plinth.internal/server"
 )
 
@@ -60,4 +63,76 @@ func TestRefusedIsUnsent(t *testing.T) {
 			t.Error("the instance that refuses was never asked")
 		}
 	})
+}
+
+// TestRequestsFollowTLS: whatever changes in the settings counts for the next
+// request over HTTP, however long the connections of those before would live. A
+// request that is being answered ends as it began.
+func TestRequestsFollowTLS(t *testing.T) {
+	a, b := tlstest.NewAuthority(t, "first"), tlstest.NewAuthority(t, "second")
+	ours := tlstest.NewDir(t, t.TempDir(), a.PEM(), a.Issue(t, "caller"))
+	foreign := tlstest.NewDir(t, t.TempDir(), b.PEM(), b.Issue(t, "caller"))
+	theirs := tlstest.NewDir(t, t.TempDir(), a.PEM(), a.Issue(t, "echo"))
+	good := client.TLS{Mode: client.TLSMutual, CAFile: ours.CA, CertFile: ours.Cert, KeyFile: ours.Key}
+	for name, tc := range map[string]struct {
+		change func(*client.TLS)
+		want   string
+	}{
+		"server_name": {func(c *client.TLS) { c.ServerName = "payments" }, "is for echo, not for payments"},
+		"spiffe_id":   {func(c *client.TLS) { c.SPIFFEID = "spiffe://example.org/sa/pay" }, "not for spiffe://example.org/sa/pay"},
+		"ca_file":     {func(c *client.TLS) { c.CAFile = foreign.CA }, "is signed by an authority that is not in"},
+		"cert_file":   {func(c *client.TLS) { c.CertFile, c.KeyFile = foreign.Cert, foreign.Key }, "refuses the certificate in"},
+		"mode":        {func(c *client.TLS) { c.Mode = client.TLSOn }, "wants a certificate of its callers"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var now atomic.Pointer[client.TLS]
+			now.Store(&good)
+			w := newWorld(t, client.WithSettings(func(string, string) client.Settings { return client.Settings{TLS: now.Load()} }))
+			arrived, answer := make(chan struct{}), make(chan struct{})
+			w.guardWith(t, &server.TLS{CertFile: theirs.Cert, KeyFile: theirs.Key, ClientCAFile: theirs.CA}, func(rw http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodPut {
+					close(arrived)
+					<-answer
+				}
+			})
+			request := func(method string) error {
+				_, _, err := text(t, w.client.HTTP("echo"), method, nil)
+				return err
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- request(http.MethodPut) }()
+			<-arrived
+			if err := request(http.MethodGet); err != nil { // its connection waits for another
+				t.Fatal(err)
+			}
+			other := good
+			tc.change(&other)
+			now.Store(&other)
+			if err := request(http.MethodGet); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("after the change: %v, want %q", err, tc.want)
+			}
+			close(answer)
+			if err := <-ended; err != nil {
+				t.Errorf("the request that was in flight: %v", err)
+			}
+			now.Store(&good)
+			eventually(t, "requests with what was before", func() bool { return request(http.MethodGet) == nil })
+		})
+	}
+}
+
+// guardWith runs and announces an instance whose handler for HTTP is given.
+func (w *world) guardWith(t *testing.T, cfg *server.TLS, handle http.HandlerFunc) {
+	t.Helper()
+	s, err := server.New(server.Config{Service: "echo", Health: health.New(), TLS: cfg, Addrs: map[string]string{server.HTTP: "127.0.0.1:0"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Handle("/path", handle)
+	if err := s.Listen(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.Serve(func(err error) { t.Errorf("serve: %v", err) })
+	t.Cleanup(func() { _ = s.Close() })
+	w.announce(t, registry.Instance{ID: "a", Endpoints: s.Endpoints()})
 }
