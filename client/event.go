@@ -134,6 +134,18 @@ type InstanceEjected struct {
 	KeptOut bool
 }
 
+// ConnectionFailed says that no connection to an instance could be made, be it
+// that nobody listens there or that TLS was refused on either side. Others take the
+// calls, so that no call may speak of it. It is told once a minute for an instance.
+type ConnectionFailed struct {
+	// Service and Protocol are as in [ViewChanged].
+	Service, Protocol string
+	// Instance is the instance's ID, Addr the address that was connected to.
+	Instance, Addr string
+	// Err is why.
+	Err error
+}
+
 // InstanceReturned says that an ejected instance has answered its trial call,
 // and has its share of the calls again.
 type InstanceReturned struct {
@@ -227,4 +239,5 @@ func (CallBounced) event()      {}
 func (CallHedged) event()       {}
 func (InstanceEjected) event()  {}
 func (InstanceReturned) event() {}
+func (ConnectionFailed) event() {}
 func (RouteFellBack) event()    {}

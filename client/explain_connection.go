@@ -72,8 +72,11 @@ func (p *petiole) explain(addr string) ConnectionExplained {
 			c.Health = healthAsked
 		}
 	}
-	if l.err != nil {
+	switch {
+	case l.err != nil:
 		c.Error = l.err.Error()
+	case c.State == connectionFailed && l.cause != nil: // it is being tried again
+		c.Error = l.cause.Error()
 	}
 	return c
 }
@@ -92,6 +95,9 @@ func (l *listView) connection(now time.Time, addr string) ConnectionExplained {
 	if c.Failures > 0 {
 		c.State = connectionFailed
 		c.RetryS = max(seconds(time.Duration(r.until.Load())-now.Sub(r.made)), 0)
+		if why := r.why.Load(); why != nil {
+			c.Error = *why
+		}
 	}
 	return c
 }

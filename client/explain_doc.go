@@ -109,7 +109,8 @@ type ConnectionExplained struct {
 	// while there is no answer, not_serving; "" where it is not asked. Over HTTP
 	// and net/rpc it is silent from a call that timed out until an answered ping.
 	Health string `json:"health,omitempty"`
-	// Error is why it cannot be called.
+	// Error is why it cannot be called, or why the last connection to it could
+	// not be made.
 	Error string `json:"error,omitempty"`
 	// Failures is how many connections in a row failed, and RetryS in how many
 	// seconds the next one may be made; HTTP and net/rpc only.

@@ -64,7 +64,11 @@ func (f *fleetExplained) unreachable(c *ConnectionExplained) string {
 	case c.Health == healthSilent:
 		return "not called while others can be: a call to it timed out, and it has not answered a ping since"
 	case c.State == connectionFailed && c.Failures > 0:
-		return fmt.Sprintf("not called while others can be: %d connections in a row failed, the next one may be tried %s", c.Failures, in(c.RetryS))
+		text := fmt.Sprintf("not called while others can be: %d connections in a row failed, the next one may be tried %s", c.Failures, in(c.RetryS))
+		if c.Error != "" {
+			text += " (" + c.Error + ")"
+		}
+		return text
 	case c.State == connectionFailed && c.Error != "":
 		return "not called: it cannot be reached (" + c.Error + ")"
 	case c.State == connectionFailed:

@@ -105,9 +105,10 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if _, ok := errors.AsType[*dialError](err); ok {
 		a.sent.Store(false)
-		n.rest.begin(time.Now())
+		n.rest.begin(time.Now(), err)
 		if r.Context().Err() == nil {
 			v.drop(n, err)
+			n.unreachable(err)
 		}
 	}
 	if r.Context().Err() != nil {
@@ -155,7 +156,9 @@ type rest struct {
 	made     time.Time    // what times are counted from, so that a clock that jumps does no harm
 	until    atomic.Int64 // nanoseconds after made, 0 = none
 	failures atomic.Int64
-	silent   atomic.Bool // it is pinged until it answers; see node.doubt
+	why      atomic.Pointer[string] // the last of those failed, nil = none since it was connected to
+	told     atomic.Int64           // nanoseconds after made, 0 = never; see node.unreachable
+	silent   atomic.Bool            // it is pinged until it answers; see node.doubt
 }
 
 // ready reports whether the address may be tried. It lets one caller through
@@ -175,7 +178,8 @@ func (r *rest) ready(now time.Time) bool {
 }
 
 // begin starts a rest, longer with every failure.
-func (r *rest) begin(now time.Time) {
+func (r *rest) begin(now time.Time, err error) {
+	r.why.Store(new(err.Error()))
 	n := r.failures.Add(1)
 	// Half of the ceiling at least, and half of it up to chance.
 	d := backoff.Around(backoff.Ceiling(httpRestBase, httpRestMax, int(n-1))*3/4, 1.0/3)
@@ -186,5 +190,21 @@ func (r *rest) over() {
 	if r.until.Load() != 0 || r.failures.Load() != 0 {
 		r.until.Store(0)
 		r.failures.Store(0)
+		r.why.Store(nil)
 	}
+}
+
+// failedPause is the least time between two events for one instance.
+const failedPause = time.Minute
+
+// unreachable tells that no connection to the instance could be made. Calls that
+// another instance has taken say nothing of it.
+func (n *node) unreachable(err error) {
+	r := n.rest
+	now, told := max(1, int64(time.Since(r.made))), r.told.Load()
+	if told != 0 && now-told < int64(failedPause) || !r.told.CompareAndSwap(told, now) {
+		return
+	}
+	s := n.home.service
+	s.client.options.events(ConnectionFailed{Service: s.name, Protocol: n.home.protocol, Instance: n.id, Addr: n.addr, Err: err})
 }

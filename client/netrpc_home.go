@@ -131,7 +131,7 @@ func (l *netRPCLink) enter(ctx context.Context, n *node) (*netRPCConn, error) {
 	d := l.dial
 	if d == nil {
 		d = &netRPCDial{done: make(chan struct{})}
-		if !l.service.client.watch(func(ctx context.Context) { l.run(ctx, d, n.rest) }) {
+		if !l.service.client.watch(func(ctx context.Context) { l.run(ctx, d, n) }) {
 			l.mu.Unlock()
 			return nil, l.service.closed()
 		}
@@ -153,17 +153,18 @@ func (l *netRPCLink) enter(ctx context.Context, n *node) (*netRPCConn, error) {
 }
 
 // run makes a connection and then reads from it until it ends.
-func (l *netRPCLink) run(ctx context.Context, d *netRPCDial, r *rest) {
+func (l *netRPCLink) run(ctx context.Context, d *netRPCDial, n *node) {
 	conn, err := dialNetRPC(ctx, l.service, l.key)
 	closed := err == nil && !l.service.client.watch(func(context.Context) { conn.write() })
 	switch {
 	case closed || ctx.Err() != nil:
 		err = l.service.closed()
 	case err != nil:
-		r.begin(time.Now())
+		n.rest.begin(time.Now(), err)
+		n.unreachable(err)
 		err = &dialError{err}
 	default:
-		r.over()
+		n.rest.over()
 	}
 	l.mu.Lock()
 	l.dial = nil

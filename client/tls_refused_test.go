@@ -136,3 +136,56 @@ func (w *world) guardWith(t *testing.T, cfg *server.TLS, handle http.HandlerFunc
 	t.Cleanup(func() { _ = s.Close() })
 	w.announce(t, registry.Instance{ID: "a", Endpoints: s.Endpoints()})
 }
+
+// TestRefusedByOne: while others take the calls, and no call speaks of it, an
+// instance that cannot be connected to is told of once, and explained.
+func TestRefusedByOne(t *testing.T) {
+	a := tlstest.NewAuthority(t, "first")
+	ours := tlstest.NewDir(t, t.TempDir(), a.PEM(), a.Issue(t, "caller"))
+	theirs := tlstest.NewDir(t, t.TempDir(), a.PEM(), a.Issue(t, "echo"))
+	wrong := tlstest.NewDir(t, t.TempDir(), a.PEM(), a.Issue(t, "payments"))
+	w := newWorld(t, client.WithSettings(func(string, string) client.Settings {
+		s := client.DefaultSettings()
+		s.TLS, s.Balancer = &client.TLS{Mode: client.TLSOn, CAFile: ours.CA}, balancer.NameRoundRobin
+		return s
+	}))
+	w.guard(t, "good", &server.TLS{CertFile: theirs.Cert, KeyFile: theirs.Key})
+	w.guard(t, "bad", &server.TLS{CertFile: wrong.Cert, KeyFile: wrong.Key})
+	calls := func() {
+		t.Helper()
+		for range 20 {
+			if _, err := call(t.Context(), w.conn(t), methodGet); err != nil {
+				t.Errorf("gRPC: %v", err)
+			}
+			if _, _, err := text(t, w.client.HTTP("echo"), http.MethodGet, nil); err != nil {
+				t.Errorf("HTTP: %v", err)
+			}
+			pause(t.Context(), 20*time.Millisecond)
+		}
+	}
+	calls()
+	const sentence = "is for payments, not for echo"
+	explained := 0
+	for _, e := range w.explained(t).Instances {
+		if e.ID != "bad" {
+			continue
+		}
+		explained++
+		if !strings.Contains(e.Connection.Error, sentence) || !strings.Contains(e.Why, sentence) {
+			t.Errorf("%s: error %q, why %q", e.Protocol, e.Connection.Error, e.Why)
+		}
+	}
+	if explained != 2 {
+		t.Errorf("%d explanations, want those of gRPC and HTTP", explained)
+	}
+	told := map[string]int{}
+	for _, e := range recorded[client.ConnectionFailed](w.events) {
+		told[e.Protocol]++
+		if e.Service != "echo" || e.Instance != "bad" || e.Addr == "" || !strings.Contains(e.Err.Error(), sentence) {
+			t.Errorf("told is %+v", e)
+		}
+	}
+	if told["grpc"] != 1 || told["http"] != 1 || len(told) != 2 {
+		t.Errorf("told %v, want each protocol once", told)
+	}
+}

@@ -74,7 +74,7 @@ func TestView(t *testing.T) {
 func TestViewKeepsWhatIsKnownOfAnAddress(t *testing.T) {
 	d := newTestDirectory(t, "http")
 	first := d.view(registry.Snapshot{Instances: []registry.Instance{{ID: "a", Endpoints: map[string]string{"http": "h:1"}}}}, nil)
-	first.nodes[0].rest.begin(time.Now())
+	first.nodes[0].rest.begin(time.Now(), errors.New("no"))
 	second := d.view(registry.Snapshot{Instances: []registry.Instance{
 		{ID: "a2", Endpoints: map[string]string{"http": "h:1"}, Weight: 7},
 		{ID: "b", Endpoints: map[string]string{"http": "h:2"}},
@@ -93,7 +93,7 @@ func TestRest(t *testing.T) {
 	if !r.ready(t0) {
 		t.Fatal("rests from the start")
 	}
-	r.begin(t0)
+	r.begin(t0, errors.New("no"))
 	if r.ready(t0.Add(httpRestBase/2 - time.Millisecond)) {
 		t.Error("the rest is shorter than half of the base")
 	}
@@ -108,7 +108,7 @@ func TestRest(t *testing.T) {
 		t.Error("after the try nobody may try again")
 	}
 	for range 20 {
-		r.begin(t0)
+		r.begin(t0, errors.New("no"))
 	}
 	if r.ready(t0.Add(httpRestMax/2-time.Millisecond)) || !r.ready(t0.Add(httpRestMax)) {
 		t.Error("a long rest is not between half of the limit and the limit")

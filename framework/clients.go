@@ -60,6 +60,8 @@ func describeClient(e client.Event) string {
 		return "instance ejected"
 	case client.InstanceReturned:
 		return "instance returned"
+	case client.ConnectionFailed:
+		return "instance cannot be connected to"
 	case client.RouteFellBack:
 		return "no instance left for a route"
 	case client.TLSReloaded:
@@ -85,7 +87,7 @@ func levelOfClient(e client.Event) zapcore.Level {
 		if e.Source != registry.SourceRegistry {
 			return zapcore.WarnLevel
 		}
-	case client.ViewFailed, client.LastResort, client.InstanceEjected, client.TLSRejected, client.TokenExposed, client.TokenRejected:
+	case client.ViewFailed, client.LastResort, client.InstanceEjected, client.ConnectionFailed, client.TLSRejected, client.TokenExposed, client.TokenRejected:
 		return zapcore.WarnLevel
 	case client.RouteFellBack:
 		if e.First {
@@ -135,6 +137,10 @@ func fieldsOfClient(e client.Event) []zap.Field {
 			zap.String("target", e.Service), zap.String("protocol", e.Protocol), zap.String("on", e.Instance), zap.String("addr", e.Addr),
 			zap.String("reason", e.Reason), zap.Float64("share", e.Share), zap.Duration("for", e.For), zap.Int("times", e.Times),
 			zap.Bool("kept_out", e.KeptOut),
+		}
+	case client.ConnectionFailed:
+		return []zap.Field{
+			zap.String("target", e.Service), zap.String("protocol", e.Protocol), zap.String("on", e.Instance), zap.String("addr", e.Addr), zap.Error(e.Err),
 		}
 	case client.RouteFellBack:
 		return []zap.Field{
