@@ -29,6 +29,7 @@ type attempt struct {
 	key     string               // for a consistent hash
 	tried   []*balancer.Endpoint // failed before in this call
 	pinger  pinger               // nil over gRPC
+	wire    *wire                // over HTTP, once somebody was picked
 
 	// Between begin and end, which never overlap.
 	begun   time.Time
@@ -115,6 +116,9 @@ func (a *attempt) answer(n *node) {
 // end takes the attempt out of the count and lets the node answer for how it
 // ended.
 func (a *attempt) end(n *node, err error) {
+	if a.wire != nil {
+		a.wire.end()
+	}
 	now := time.Now()
 	c := a.classify(now, err)
 	if a.bounced.Load() || err != nil && a.hopeless(n, now, err) {

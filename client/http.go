@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -85,7 +86,8 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 	a.choose(n)
 	a.begin(now, n) // ended by send, when the response body is done with
 
-	out := *r // the adapter's own copy, but it shares the URL with the caller's
+	a.wire = newWire(r.Context())
+	out := r.WithContext(a.wire.ctx) // a copy, but it shares the URL with the caller's
 	url := *r.URL
 	url.Host = n.addr
 	out.URL = &url
@@ -93,7 +95,7 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 		out.Host = s.name
 	}
 	set := s.settings("")
-	resp, err := n.pool.transport(&set).RoundTrip(&out)
+	resp, err := n.pool.transport(&set).RoundTrip(out)
 	if err == nil {
 		a.answer(n)
 		n.rest.over()
@@ -113,6 +115,9 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if r.Context().Err() != nil {
 		return nil, fmt.Errorf("call instance %s of %q at %s%s: %w", n.id, s.name, n.addr, n.crowded(&set), r.Context().Err())
+	}
+	if lost := context.Cause(a.wire.ctx); lost != nil {
+		err = lost
 	}
 	return nil, &unreachableError{service: s.name, instance: n.id, addr: n.addr, err: err}
 }

@@ -5,12 +5,13 @@ package client
 import (
 	"errors"
 	"net"
+	"net/http/httptrace"
 	"testing"
 	"time"
 )
 
 // connected returns both ends of a connection, the near one as requests use it.
-func connected(t *testing.T) (near, far net.Conn) {
+func connected(t *testing.T) (near *freshConn, far net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -51,6 +52,9 @@ func TestFreshConn(t *testing.T) {
 			if _, err := far.Write([]byte("an answer")); err != nil {
 				t.Fatal(err)
 			}
+			w := newWire(t.Context())
+			defer w.end()
+			w.got(httptrace.GotConnInfo{Conn: near})
 			if _, err := near.Write([]byte("a request")); err != nil {
 				t.Fatalf("write to a connection that is open and has something to read: %v", err)
 			}
@@ -61,6 +65,9 @@ func TestFreshConn(t *testing.T) {
 				t.Fatal(err)
 			}
 			tc.close(t, far)
+			next := newWire(t.Context())
+			defer next.end()
+			next.got(httptrace.GotConnInfo{Conn: near})
 			// Nobody reads: the near side has not noticed, as net/http may not have.
 			for until := time.Now().Add(5 * time.Second); ; {
 				n, err := near.Write([]byte("x"))

@@ -1,0 +1,84 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http/httptrace"
+	"sync/atomic"
+)
+
+// errWritten keeps a request from being written to a second connection.
+var errWritten = errors.New("the connection was lost after the request was written")
+
+// wire is the way of one attempt through net/http, which sends a GET, or what has
+// an Idempotency-Key, again by itself when a kept connection ends without an
+// answer, once for every connection that it keeps. Nobody would count those, pay
+// for them or know of them. On a wire a request is written to one connection; only
+// as long as nothing was written may it go to another one.
+type wire struct {
+	ctx    context.Context // of the request
+	cancel context.CancelCauseFunc
+
+	conn   atomic.Pointer[freshConn] // what the request is written to, nil = nothing is written
+	heard  atomic.Bool               // something was answered
+	broken atomic.Bool               // the connection did not take all of the request
+}
+
+func newWire(ctx context.Context) *wire {
+	w := &wire{}
+	ctx, w.cancel = context.WithCancelCause(ctx)
+	w.ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: w.got})
+	return w
+}
+
+// end is called when the attempt has ended.
+func (w *wire) end() {
+	w.cancel(nil)
+	if c := w.conn.Load(); c != nil {
+		c.wire.CompareAndSwap(w, nil)
+	}
+}
+
+// got notes which connection net/http has picked.
+func (w *wire) got(info httptrace.GotConnInfo) {
+	if c, ok := info.Conn.(*freshConn); ok {
+		c.wire.Store(w)
+	}
+}
+
+// write writes a part of the request.
+func (w *wire) write(c *freshConn, b []byte) (int, error) {
+	first := w.conn.Load()
+	if c.closed() {
+		w.broken.Store(true)
+		return 0, errPeerClosed
+	}
+	if first != nil && first != c {
+		w.broken.Store(true)
+		w.cancel(errWritten)
+		return 0, errWritten
+	}
+	w.broken.Store(false) // by the connection before
+	w.conn.Store(c)       // before there can be an answer
+	n, err := c.Conn.Write(b)
+	if err != nil {
+		w.broken.Store(true)
+		if n == 0 {
+			w.conn.Store(first)
+		}
+	}
+	return n, err
+}
+
+// read is told of what was read from a connection that the wire has got. If it
+// ends without an answer the request must not go to the next one.
+func (w *wire) read(c *freshConn, n int, err error) {
+	switch {
+	case w.conn.Load() != c:
+	case n > 0:
+		w.heard.Store(true)
+	case err != nil && !w.heard.Load() && !w.broken.Load():
+		w.cancel(fmt.Errorf("the connection ended before an answer came: %w", err))
+	}
+}
