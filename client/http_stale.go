@@ -10,7 +10,7 @@ import (
 // errPeerClosed is a request that found its connection closed by the other side.
 var errPeerClosed = errors.New("the instance has closed the connection")
 
-// freshConn looks before it writes whether the other side has closed. A kept
+// freshConn looks before it begins a request whether the other side has closed. A kept
 // connection to a process that has died is closed before net/http's reading
 // goroutine has come to notice; what is written to it then might have been
 // processed, for all that the caller knows, and must not be sent again. With
@@ -51,7 +51,7 @@ func (c *freshConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write writes nothing to a connection that the other side has closed.
+// Write begins no request on a connection that the other side has closed.
 func (c *freshConn) Write(b []byte) (int, error) {
 	if w := c.wire.Load(); w != nil {
 		return w.write(c, b)

@@ -3,6 +3,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http/httptrace"
@@ -82,5 +83,45 @@ func TestFreshConn(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestFreshConnAnswersEarly: a server that has seen enough of a request answers and
+// closes. The rest of the body is on its way then, and the answer must not be lost.
+func TestFreshConnAnswersEarly(t *testing.T) {
+	near, far := connected(t)
+	request := func(body string) *wire {
+		w := newWire(t.Context())
+		t.Cleanup(w.end)
+		w.got(httptrace.GotConnInfo{Conn: near})
+		if _, err := near.Write([]byte(body)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := far.Read(make([]byte, 64)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := far.Write([]byte("an answer")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := near.Read(make([]byte, 64)); err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	request("a request").end()
+	w := request("the head of the next one")
+	if err := far.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	for until := time.Now().Add(5 * time.Second); !near.closed(); {
+		if time.Now().After(until) {
+			t.Fatal("the close does not arrive")
+		}
+	}
+	if n, err := near.Write([]byte("its body")); err != nil || n != len("its body") {
+		t.Errorf("of the rest %d bytes were written, %v", n, err)
+	}
+	if err := context.Cause(w.ctx); err != nil {
+		t.Errorf("the request was ended: %v", err)
 	}
 }

@@ -50,7 +50,7 @@ func (w *wire) got(info httptrace.GotConnInfo) {
 // write writes a part of the request.
 func (w *wire) write(c *freshConn, b []byte) (int, error) {
 	first := w.conn.Load()
-	if c.closed() {
+	if first == nil && c.closed() { // later it may have answered what it has not read to the end
 		w.broken.Store(true)
 		return 0, errPeerClosed
 	}
