@@ -121,7 +121,7 @@ func (a *attempt) end(n *node, err error) {
 	}
 	now := time.Now()
 	c := a.classify(now, err)
-	if a.bounced.Load() || err != nil && a.hopeless(n, now, err) {
+	if a.bounced.Load() || a.own() || err != nil && a.hopeless(n, now, err) {
 		c.balancer, c.outlier = balancer.Ignored, outlier.Ignored
 	} else if a.pinger != nil && err != nil && a.sent.Load() && middleware.Code(err) == codes.DeadlineExceeded {
 		n.doubt(a.pinger)
@@ -133,6 +133,10 @@ func (a *attempt) end(n *node, err error) {
 	n.judge(now, n.record.End(now, a.ticket, c.outlier))
 	n.pool.settle()
 }
+
+// own tells whether the attempt failed by its caller's doing, so that it says
+// nothing about anybody else.
+func (a *attempt) own() bool { return a.wire != nil && a.wire.own.Load() != nil }
 
 // forget takes the attempt out of the count without judging anybody: nothing
 // was sent.

@@ -67,6 +67,12 @@ type httpBase struct{ service *service }
 func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 	s := b.service
 	a := attemptOf(r.Context())
+	if err := checkRequest(s.name, r); err != nil {
+		if r.Body != nil {
+			_ = r.Body.Close()
+		}
+		return nil, err
+	}
 	v, err := s.following(r.Context(), &s.httpView, s.http, s.httpView.apply)
 	if err != nil {
 		if r.Body != nil {
@@ -91,6 +97,7 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 	url := *r.URL
 	url.Host = n.addr
 	out.URL = &url
+	a.wire.carry(out)
 	if out.Host == "" {
 		out.Host = s.name
 	}
@@ -115,6 +122,9 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if r.Context().Err() != nil {
 		return nil, fmt.Errorf("call instance %s of %q at %s%s: %w", n.id, s.name, n.addr, n.crowded(&set), r.Context().Err())
+	}
+	if own := a.wire.own.Load(); own != nil {
+		return nil, s.requestFault(*own)
 	}
 	if lost := context.Cause(a.wire.ctx); lost != nil {
 		err = lost

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
 )
@@ -23,12 +24,14 @@ type wire struct {
 	conn   atomic.Pointer[freshConn] // what the request is written to, nil = nothing is written
 	heard  atomic.Bool               // something was answered
 	broken atomic.Bool               // the connection did not take all of the request
+	own    atomic.Pointer[error]     // why the caller's request could not be written
+	body   *requestBody              // nil where net/http knows the whole body
 }
 
 func newWire(ctx context.Context) *wire {
 	w := &wire{}
 	ctx, w.cancel = context.WithCancelCause(ctx)
-	w.ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: w.got})
+	w.ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: w.got, WroteRequest: w.wrote})
 	return w
 }
 
@@ -45,6 +48,31 @@ func (w *wire) got(info httptrace.GotConnInfo) {
 	if c, ok := info.Conn.(*freshConn); ok {
 		c.wire.Store(w)
 	}
+}
+
+// carry watches the request's body. What can be had again is in memory, and net/http
+// writes it together with the head if it sees that.
+func (w *wire) carry(r *http.Request) {
+	if r.Body != nil && r.Body != http.NoBody && r.GetBody == nil {
+		w.body = &requestBody{ReadCloser: r.Body}
+		r.Body = w.body
+	}
+}
+
+// wrote is told of the end of the request. An error that is none of the connection
+// is the caller's, and would be the same on every other one.
+func (w *wire) wrote(info httptrace.WroteRequestInfo) {
+	err := info.Err
+	if err == nil || w.broken.Load() {
+		return
+	}
+	if w.body != nil {
+		if p := w.body.err.Load(); p != nil {
+			err = *p // net/http's cannot be unwrapped
+		}
+	}
+	w.own.Store(&err)
+	w.cancel(err)
 }
 
 // write writes a part of the request.

@@ -164,7 +164,7 @@ func (l *loop) guarded(a *attempt, call *middleware.Call) error {
 	err = l.send(a, call, l.made)
 	ended := time.Now()
 	outcome := a.classify(ended, err).breaker
-	if a.bounced.Load() || !a.sent.Load() && err != nil {
+	if a.bounced.Load() || a.own() || !a.sent.Load() && err != nil {
 		outcome = breaker.Neutral // says nothing about the service
 	}
 	b.Done(ended, permit, outcome)
