@@ -24,6 +24,7 @@ type netRPCHome struct {
 	mu     sync.RWMutex
 	closed bool
 	links  map[netRPCKey]*netRPCLink // to instances of the current view
+	open   map[*netRPCConn]struct{}  // all connections, also those that no link has any more
 }
 
 // netRPCKey is where a connection goes.
@@ -70,14 +71,14 @@ func (h *netRPCHome) enter(ctx context.Context, n *node, path string) (*netRPCCo
 	return l.enter(ctx, n)
 }
 
-// link makes the link, unless nobody would ever end it.
+// link makes the link, unless nobody would ever retire it.
 func (h *netRPCHome) link(key netRPCKey) *netRPCLink {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if l := h.links[key]; l != nil {
 		return l
 	}
-	if h.closed || h.current.Load().byAddr[key.addr] == nil {
+	if h.current.Load().byAddr[key.addr] == nil {
 		return nil
 	}
 	l := &netRPCLink{service: h.service, key: key}
@@ -85,17 +86,32 @@ func (h *netRPCHome) link(key netRPCKey) *netRPCLink {
 	return l
 }
 
+// add takes in a new connection, which is to be removed when it has ended. It
+// reports false if nobody would ever break it.
+func (h *netRPCHome) add(c *netRPCConn) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return false
+	}
+	h.open[c] = struct{}{}
+	return true
+}
+
+func (h *netRPCHome) remove(c *netRPCConn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.open, c)
+}
+
 // close breaks all connections.
 func (h *netRPCHome) close() {
 	h.mu.Lock()
 	h.closed = true
-	links := slices.Collect(maps.Values(h.links))
-	clear(h.links)
+	open := slices.Collect(maps.Keys(h.open))
 	h.mu.Unlock()
-	for _, l := range links {
-		if c := l.retire(); c != nil {
-			c.fail(ErrClosed)
-		}
+	for _, c := range open {
+		c.fail(ErrClosed)
 	}
 }
 
@@ -154,8 +170,9 @@ func (l *netRPCLink) enter(ctx context.Context, n *node) (*netRPCConn, error) {
 
 // run makes a connection and then reads from it until it ends.
 func (l *netRPCLink) run(ctx context.Context, d *netRPCDial, n *node) {
+	home := &l.service.netrpcHome
 	conn, err := dialNetRPC(ctx, l.service, l.key)
-	closed := err == nil && !l.service.client.watch(func(context.Context) { conn.write() })
+	closed := err == nil && (!home.add(conn) || !l.service.client.watch(func(context.Context) { conn.write() }))
 	switch {
 	case closed || ctx.Err() != nil:
 		err = l.service.closed()
@@ -181,15 +198,15 @@ func (l *netRPCLink) run(ctx context.Context, d *netRPCDial, n *node) {
 	if conn == nil {
 		return
 	}
+	defer home.remove(conn)
 	if err != nil {
 		conn.fail(err)
 	}
 	conn.read()
 }
 
-// retire has the connection end with its last call, and returns it if there is
-// one.
-func (l *netRPCLink) retire() *netRPCConn {
+// retire has the connection end with its last call.
+func (l *netRPCLink) retire() {
 	l.mu.Lock()
 	l.gone = true
 	c := l.conn
@@ -197,5 +214,4 @@ func (l *netRPCLink) retire() *netRPCConn {
 	if c != nil {
 		c.retire()
 	}
-	return c
 }

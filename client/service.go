@@ -63,7 +63,10 @@ func newService(c *Client, name string) *service {
 	scope := newScope(s.settings(""))
 	s.scope.Store(&scope)
 	s.setAwayFactor(scope.zoneFactor)
-	s.netrpcHome = netRPCHome{service: s, listView: listView{known: make(chan struct{})}, links: map[netRPCKey]*netRPCLink{}}
+	s.netrpcHome = netRPCHome{
+		service: s, listView: listView{known: make(chan struct{})},
+		links: map[netRPCKey]*netRPCLink{}, open: map[*netRPCConn]struct{}{},
+	}
 	return s
 }
 
