@@ -161,13 +161,12 @@ func (l *loop) guarded(a *attempt, call *middleware.Call) error {
 		l.service.client.options.events(CallRejected{Service: l.service.name, Method: call.Method, Err: err})
 		return err
 	}
+	outcome := breaker.Neutral // says nothing about the service, nor does a panic
+	defer func() { b.Done(time.Now(), permit, outcome) }()
 	err = l.send(a, call, l.made)
-	ended := time.Now()
-	outcome := a.classify(ended, err).breaker
-	if a.bounced.Load() || a.own() || !a.sent.Load() && err != nil {
-		outcome = breaker.Neutral // says nothing about the service
+	if !a.bounced.Load() && !a.own() && (err == nil || a.sent.Load()) {
+		outcome = a.classify(time.Now(), err).breaker
 	}
-	b.Done(ended, permit, outcome)
 	return err
 }
 

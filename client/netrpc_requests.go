@@ -52,8 +52,14 @@ func (r *netRPCRequests) init() error {
 }
 
 // encode encodes arguments for the header that comes next. The caller has the
-// lock, for this and for queue.
-func (r *netRPCRequests) encode(args any) error {
+// lock, for this and for queue. A panic of a GobEncode becomes an error: calls are
+// also made in goroutines of the client's own, where nobody could catch it.
+func (r *netRPCRequests) encode(args any) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("encode the arguments: a GobEncode or MarshalBinary in %T panicked: %v", args, p)
+		}
+	}()
 	if v := reflect.ValueOf(args); v.Kind() == reflect.Pointer && v.IsNil() {
 		return fmt.Errorf("encode the arguments: they are a nil %T", args) // gob would panic
 	}
