@@ -110,3 +110,44 @@ func TestHTTPHedge(t *testing.T) {
 		}
 	}
 }
+
+// TestHTTPHedgeAnswered: a call whose response is there is not hedged, however long
+// its body is read, and costs the budget nothing.
+func TestHTTPHedgeAnswered(t *testing.T) {
+	const delay = 300 * time.Millisecond
+	w := newWorld(t, client.WithSettings(func(string, string) client.Settings {
+		return client.Settings{Hedge: retry.HedgePolicy{Enabled: true, Delay: delay}}
+	}))
+	var calls atomic.Int64
+	handle := func(rw http.ResponseWriter, _ *http.Request) {
+		calls.Add(1)
+		_, _ = io.WriteString(rw, strings.Repeat("x", 1<<10))
+	}
+	w.web(t, "a", handle)
+	w.web(t, "b", handle)
+	h := w.client.HTTP("echo")
+	const downloads = 5
+	var open []*http.Response
+	for range downloads {
+		resp, err := get(t, h, "http://echo/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, resp)
+	}
+	pause(t.Context(), 2*delay)
+	if e := w.explained(t); e.RetryTokens != e.RetryTokensMax {
+		t.Errorf("%v tokens are left of %v", e.RetryTokens, e.RetryTokensMax)
+	}
+	for _, resp := range open {
+		if err := drain(resp, nil); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := calls.Load(); got != downloads {
+		t.Errorf("the servers got %d requests, want %d", got, downloads)
+	}
+	if hedged := recorded[client.CallHedged](w.events); len(hedged) != 0 {
+		t.Errorf("told of %+v", hedged)
+	}
+}
