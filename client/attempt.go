@@ -36,6 +36,7 @@ type attempt struct {
 	use     balancer.Call
 	ticket  outlier.Ticket
 	first   time.Time // when the head of an HTTP response came, zero = it has not
+	via     *pooled   // over HTTP, nil while nothing was handed to it
 	report  load.Report
 	trailer metadata.MD // of a gRPC response
 
@@ -131,7 +132,7 @@ func (a *attempt) end(n *node, err error) {
 		n.report(now, a.report)
 	}
 	n.judge(now, n.record.End(now, a.ticket, c.outlier))
-	n.pool.settle()
+	n.pool.settle(a.via)
 }
 
 // own tells whether the attempt failed by its caller's doing, so that it says
@@ -144,6 +145,7 @@ func (a *attempt) forget(n *node) {
 	now := time.Now()
 	n.endpoint.End(now, &a.use, balancer.Ignored)
 	n.judge(now, n.record.End(now, a.ticket, outlier.Ignored))
+	n.pool.settle(a.via)
 }
 
 // report takes in what the node says about itself.

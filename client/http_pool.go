@@ -28,6 +28,14 @@ type pooled struct {
 	transport *http.Transport
 }
 
+// RoundTrip notes in the attempt over which transport it went, for settle.
+func (c *pooled) RoundTrip(r *http.Request) (*http.Response, error) {
+	if a := attemptOf(r.Context()); a != nil {
+		a.via = c
+	}
+	return c.transport.RoundTrip(r)
+}
+
 // poolKind is the settings that connections are made by and cannot follow. A
 // connection may live for as long as there are requests, so that one which was
 // checked for a name that counts no more would never be checked for another.
@@ -46,39 +54,39 @@ func (s *Settings) poolKind() poolKind {
 
 // transport is the one for the settings as they are now. The connections of the
 // one before are closed after their requests.
-func (p *httpPool) transport(set *Settings) *http.Transport {
+func (p *httpPool) transport(set *Settings) *pooled {
 	kind := set.poolKind()
 	if c := p.current.Load(); c != nil && c.kind == kind {
-		return c.transport
+		return c
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	old := p.current.Load()
 	if old != nil && old.kind == kind {
-		return old.transport
+		return old
 	}
-	t := newTransport(p.service.client.options.dial, kind.most)
-	p.current.Store(&pooled{kind: kind, transport: t})
+	c := &pooled{kind: kind, transport: newTransport(p.service.client.options.dial, kind.most)}
+	p.current.Store(c)
 	if old != nil {
 		old.transport.CloseIdleConnections()
 	}
-	return t
+	return c
 }
 
 // close closes the connections that wait, and has those in use closed after their
 // requests.
 func (p *httpPool) close() {
 	p.gone.Store(true)
-	p.settle()
+	if c := p.current.Load(); c != nil {
+		c.transport.CloseIdleConnections()
+	}
 }
 
-// settle is called at the end of a request. One that was picked before the
-// instance went, and sent after, would leave its connection open.
-func (p *httpPool) settle() {
-	if p == nil || !p.gone.Load() {
-		return
-	}
-	if c := p.current.Load(); c != nil {
+// settle is called at the end of a request, with the transport that it went over,
+// nil for none. A request that was picked before the instance went, or before the
+// settings changed, and sent after, has that transport keep connections again.
+func (p *httpPool) settle(c *pooled) {
+	if c != nil && (p.gone.Load() || p.current.Load() != c) {
 		c.transport.CloseIdleConnections()
 	}
 }
