@@ -83,9 +83,25 @@ type CallGaveUp struct {
 	Service, Method string
 	// Attempts is how many were made.
 	Attempts int
+	// Instance is the ID of the instance that the last one failed on.
+	Instance string
 	// Reason is what stood against a retry.
 	Reason retry.Reason
 	// Err is the outcome of the last attempt.
+	Err error
+}
+
+// CallFailed says that a call failed which is of a kind that is not repeated: its
+// method is not idempotent, or it is a stream or has a body that is gone. An error
+// that the caller caused is none of these.
+type CallFailed struct {
+	// Service and Method are as in [CallRetried].
+	Service, Method string
+	// Instance is the ID of the instance that it failed on.
+	Instance string
+	// Reason is what stood against a retry.
+	Reason retry.Reason
+	// Err is the outcome.
 	Err error
 }
 
@@ -124,8 +140,10 @@ type InstanceEjected struct {
 	Instance, Addr string
 	// Reason is why, in a word or two.
 	Reason string
-	// Share is the part of its calls that failed lately, from 0 to 1.
+	// Share is the part of its calls that failed lately, from 0 to 1, and Run is
+	// how many failed in a row; 0 where a trial decided.
 	Share float64
+	Run   int
 	// For is how long it is kept out; then one call tries whether it is well.
 	For time.Duration
 	// Times is how often in a row it was kept out, 1 for the first time.
@@ -234,6 +252,7 @@ func (ViewFailed) event()       {}
 func (LastResort) event()       {}
 func (CallRetried) event()      {}
 func (CallGaveUp) event()       {}
+func (CallFailed) event()       {}
 func (CallRejected) event()     {}
 func (CallBounced) event()      {}
 func (CallHedged) event()       {}

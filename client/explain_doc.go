@@ -233,8 +233,8 @@ type SettingsExplained struct {
 type EventExplained struct {
 	// At is when it was told.
 	At time.Time `json:"at"`
-	// Kind is rejected, retried, gave_up, hedged, bounced, ejected, returned,
-	// last_resort or fell_back.
+	// Kind is rejected, retried, gave_up, failed, hedged, bounced, ejected,
+	// returned, last_resort or fell_back.
 	Kind string `json:"kind"`
 	// Method is the method's own name, Instance the ID; "" where none is meant.
 	Method   string `json:"method,omitempty"`

@@ -14,6 +14,9 @@ import (
 // Costs differ by less all the time.
 const dear = 2
 
+// ill is the share of failures from which a sentence speaks of them.
+const ill = 0.05
+
 // why is the sentence about one instance. What comes first keeps calls away
 // whatever comes later.
 func (f *fleetExplained) why(now time.Time, e *InstanceExplained) string {
@@ -30,9 +33,9 @@ func (f *fleetExplained) why(now time.Time, e *InstanceExplained) string {
 	case e.State == StateDraining:
 		text = "called although it is draining: nobody else can be called"
 	case e.Warm < 1:
-		text = fmt.Sprintf("warming up: it has just started and takes %.0f %% of its share", 100*e.Warm)
+		text = fmt.Sprintf("warming up: it has just started and takes %.0f %% of its share", 100*e.Warm) + e.also()
 	case f.byCost() && e.Cost.Relative >= dear:
-		text = f.dearer(e)
+		text = f.dearer(e) + e.also()
 	default:
 		text = f.well(e)
 	}
@@ -144,11 +147,38 @@ func (f *fleetExplained) well(e *InstanceExplained) string {
 	if e.Calls == 0 {
 		return "can be called: nothing is against it, and it had no call in the last ten seconds"
 	}
-	text := fmt.Sprintf("called: nothing is against it, it has %.0f %% of the calls", 100*e.Share)
-	if e.Run > 0 {
+	against := e.against()
+	if against == "" {
+		against = "nothing is against it"
+	}
+	text := fmt.Sprintf("called: %s, it has %.0f %% of the calls", against, 100*e.Share)
+	if e.Run > 0 && e.Run < e.Calls {
 		text += fmt.Sprintf("; its last %d failed", e.Run)
 	}
 	return text
+}
+
+// against is what speaks against an instance that is called all the same, because
+// the others are no better or are not known to be; "" for nothing.
+func (e *InstanceExplained) against() string { return failing(e.Calls, e.Failures, "here") }
+
+// also is against for the end of a sentence.
+func (e *InstanceExplained) also() string {
+	if against := e.against(); against != "" {
+		return "; " + against
+	}
+	return ""
+}
+
+// failing says how many of the calls fail; "" for so few that it is not worth a word.
+func failing(calls, failures int, where string) string {
+	switch {
+	case calls == 0 || float64(failures) < ill*float64(calls):
+		return ""
+	case failures < calls:
+		return fmt.Sprintf("%.0f %% of the calls fail %s", 100*float64(failures)/float64(calls), where)
+	}
+	return fmt.Sprintf("every call fails %s (%d of %d)", where, failures, calls)
 }
 
 // why is the sentence about a service.
@@ -198,12 +228,14 @@ func (e *ServiceExplained) why(known bool) string {
 
 func (e *ServiceExplained) whyProtocol(p ProtocolExplained) string {
 	total, taking, draining, lost, out, away, outside := 0, 0, 0, 0, 0, 0, 0
+	calls, failures := 0, 0
 	for i := range e.Instances {
 		inst := &e.Instances[i]
 		if inst.Protocol != p.Protocol {
 			continue
 		}
 		total++
+		calls, failures = calls+inst.Calls, failures+inst.Failures
 		if !inst.LostAt.IsZero() {
 			lost++
 		}
@@ -237,6 +269,9 @@ func (e *ServiceExplained) whyProtocol(p ProtocolExplained) string {
 		text += "; so many are ejected that nobody is kept out for it"
 	}
 	sentences := []string{text}
+	if fail := failing(calls, failures, "over "+p.Protocol); fail != "" {
+		sentences = append(sentences, fail)
+	}
 	for i := range p.Routes {
 		sentences = append(sentences, p.Routes[i].Why)
 	}

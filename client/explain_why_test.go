@@ -29,6 +29,11 @@ func TestWhy(t *testing.T) {
 	}{
 		{"well", others, InstanceExplained{Calls: 5, Share: 0.25}, "called: nothing is against it, it has 25 % of the calls"},
 		{"well, but", others, InstanceExplained{Calls: 5, Share: 0.25, Run: 2}, "called: nothing is against it, it has 25 % of the calls; its last 2 failed"},
+		{"one in thirty fails", others, InstanceExplained{Calls: 30, Failures: 1, Share: 0.25}, "called: nothing is against it, it has 25 % of the calls"},
+		{"some fail", others, InstanceExplained{Calls: 50, Failures: 6, Share: 0.25, Run: 2}, "called: 12 % of the calls fail here, it has 25 % of the calls; its last 2 failed"},
+		{"all fail", others, InstanceExplained{Calls: 346, Failures: 346, Share: 1, Run: 346}, "called: every call fails here (346 of 346), it has 100 % of the calls"},
+		{"warming up, and all fail", others, InstanceExplained{Calls: 3, Failures: 3, Warm: 0.4}, "warming up: it has just started and takes 40 % of its share; every call fails here (3 of 3)"},
+		{"slow, and some fail", others, InstanceExplained{Calls: 10, Failures: 5, Cost: CostExplained{Relative: 9, LatencyMS: 90, Load: 1}}, "others are preferred: a call to it costs 9.0 times the median, as it takes 90ms where others take 10ms; 50 % of the calls fail here"},
 		{"not needed", others, InstanceExplained{}, "can be called: nothing is against it, and it had no call in the last ten seconds"},
 		{"nothing known", others, InstanceExplained{}, "had no call in the last ten seconds: nothing is known against it, nor whether it can be reached"},
 		{"slow", others, InstanceExplained{Cost: CostExplained{Relative: 9, LatencyMS: 90, Load: 1}}, "others are preferred: a call to it costs 9.0 times the median, as it takes 90ms where others take 10ms"},
@@ -94,6 +99,13 @@ func TestWhyOfAService(t *testing.T) {
 			}, true,
 			"over grpc the calls go to xds:///x, whose own balancer picks the instance; 1 of 1 instances take calls over http",
 		},
+		{
+			"all fail", ServiceExplained{
+				RetryTokens: 20, Registry: ListExplained{Source: "registry"}, Protocols: []ProtocolExplained{{Protocol: "grpc"}},
+				Instances: []InstanceExplained{{Protocol: "grpc", Calls: 3, Failures: 3}, {Protocol: "grpc", Calls: 4, Failures: 4}},
+			}, true,
+			"2 of 2 instances take calls over grpc; every call fails over grpc (7 of 7)",
+		},
 		{"nobody", ServiceExplained{RetryTokens: 20, Registry: ListExplained{Source: "registry"}}, true, "nobody can be called: the list has no instance for the protocols in use"},
 		{
 			"fallback, in a panic, throttled, without retries", ServiceExplained{
@@ -144,7 +156,7 @@ func TestRecentEvents(t *testing.T) {
 		var r recentEvents
 		var told int
 		tell := r.before(func(Event) { told++ })
-		tell(InstanceEjected{Service: "a", Instance: "sick", Reason: "consecutive", Share: 1, For: 5 * time.Second, Times: 1, KeptOut: true})
+		tell(InstanceEjected{Service: "a", Instance: "sick", Reason: "consecutive", Share: 0.06, Run: 9, For: 5 * time.Second, Times: 1, KeptOut: true})
 		for i := range 1000 {
 			<-time.After(time.Second)
 			tell(CallRetried{Service: "a", Method: "Get", Instance: fmt.Sprint("i-", i), Reason: "unavailable", Err: errors.New(strings.Repeat("ü", 500))})
@@ -164,7 +176,7 @@ func TestRecentEvents(t *testing.T) {
 		if d := events[0].Detail; len(d) > keptDetail+len("…") || !strings.HasSuffix(d, "ü…") {
 			t.Errorf("the detail is %q", d)
 		}
-		if e := events[keptEvents]; e.Kind != "ejected" || e.Detail != "100 % failed, out for 5s, time 1" {
+		if e := events[keptEvents]; e.Kind != "ejected" || e.Detail != "9 calls in a row failed, out for 5s, time 1" {
 			t.Errorf("the ejection is %+v", e)
 		}
 		if totals, events := r.of("nobody"); len(totals) != 0 || len(events) != 0 {
@@ -177,11 +189,25 @@ func TestRecentEvents(t *testing.T) {
 func TestEventsAreKept(t *testing.T) {
 	for kind, e := range []Event{
 		kindRejected: CallRejected{Service: "a", Err: rejectedError()}, kindRetried: CallRetried{Service: "a"},
-		kindGaveUp: CallGaveUp{Service: "a"}, kindHedged: CallHedged{Service: "a"}, kindBounced: CallBounced{Service: "a"},
+		kindGaveUp: CallGaveUp{Service: "a"}, kindFailed: CallFailed{Service: "a"}, kindHedged: CallHedged{Service: "a"}, kindBounced: CallBounced{Service: "a"},
 		kindEjected: InstanceEjected{Service: "a"}, kindReturned: InstanceReturned{Service: "a"}, kindLastResort: LastResort{Service: "a"},
 	} {
 		if service, got, _ := explainEvent(e); service != "a" || got != kind {
 			t.Errorf("%T is kept as %d for %q, want %d", e, got, service, kind)
+		}
+	}
+}
+
+// TestEjectionsSayWhatDecided: a run of failures is hardly seen in the share.
+func TestEjectionsSayWhatDecided(t *testing.T) {
+	for want, e := range map[string]InstanceEjected{
+		"9 calls in a row failed, out for 5s, time 1": {Reason: "consecutive", Share: 0.06, Run: 9},
+		"60 % failed, out for 5s, time 1":             {Reason: "share", Share: 0.6, Run: 1},
+		"its trial call failed, out for 5s, time 1":   {Reason: "trial", Share: 1},
+	} {
+		e.Service, e.For, e.Times, e.KeptOut = "a", 5*time.Second, 1, true
+		if _, _, got := explainEvent(e); got.Detail != want {
+			t.Errorf("of an ejection for %s it says %q, want %q", e.Reason, got.Detail, want)
 		}
 	}
 }

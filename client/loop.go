@@ -249,13 +249,18 @@ func exhausted(set Settings, reason retry.Reason) bool {
 	}
 }
 
-// gaveUp tells of the failures that more attempts, time or budget might have
-// avoided.
+// gaveUp tells of the failures that reach the caller: those that more attempts,
+// time or budget might have avoided, and the others that are the service's.
 func (s *service) gaveUp(call *middleware.Call, reason retry.Reason, err error) {
 	switch reason {
 	case retry.NoAttempts, retry.NoTime, retry.NoBudget, retry.NotWanted, retry.NotInvited, retry.NotAgain:
-		s.client.options.events(CallGaveUp{Service: s.name, Method: call.Method, Attempts: call.Attempts, Reason: reason, Err: err})
+		s.client.options.events(CallGaveUp{
+			Service: s.name, Method: call.Method, Attempts: call.Attempts, Instance: call.Instance, Reason: reason, Err: err,
+		})
 	default: // it could not have been retried anyway
+		if outcome := classify(err).breaker; outcome == breaker.Failed || outcome == breaker.Refused {
+			s.client.options.events(CallFailed{Service: s.name, Method: call.Method, Instance: call.Instance, Reason: reason, Err: err})
+		}
 	}
 }
 

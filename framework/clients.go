@@ -50,6 +50,8 @@ func describeClient(e client.Event) string {
 		return "call retried"
 	case client.CallGaveUp:
 		return "call not retried"
+	case client.CallFailed:
+		return "call failed"
 	case client.CallRejected:
 		return "call held back by the breaker"
 	case client.CallBounced:
@@ -94,7 +96,7 @@ func levelOfClient(e client.Event) zapcore.Level {
 			return zapcore.WarnLevel
 		}
 		return zapcore.DebugLevel
-	case client.CallRetried, client.CallGaveUp, client.CallRejected, client.CallBounced, client.CallHedged:
+	case client.CallRetried, client.CallGaveUp, client.CallFailed, client.CallRejected, client.CallBounced, client.CallHedged:
 		return zapcore.DebugLevel
 	}
 	return zapcore.InfoLevel
@@ -124,6 +126,11 @@ func fieldsOfClient(e client.Event) []zap.Field {
 	case client.CallGaveUp:
 		return []zap.Field{
 			zap.String("target", e.Service), zap.String("method", e.Method), zap.Int("attempts", e.Attempts),
+			zap.String("on", e.Instance), zap.String("reason", string(e.Reason)), zap.Error(e.Err),
+		}
+	case client.CallFailed:
+		return []zap.Field{
+			zap.String("target", e.Service), zap.String("method", e.Method), zap.String("on", e.Instance),
 			zap.String("reason", string(e.Reason)), zap.Error(e.Err),
 		}
 	case client.CallRejected:
@@ -135,7 +142,7 @@ func fieldsOfClient(e client.Event) []zap.Field {
 	case client.InstanceEjected:
 		return []zap.Field{
 			zap.String("target", e.Service), zap.String("protocol", e.Protocol), zap.String("on", e.Instance), zap.String("addr", e.Addr),
-			zap.String("reason", e.Reason), zap.Float64("share", e.Share), zap.Duration("for", e.For), zap.Int("times", e.Times),
+			zap.String("reason", e.Reason), zap.Float64("share", e.Share), zap.Int("run", e.Run), zap.Duration("for", e.For), zap.Int("times", e.Times),
 			zap.Bool("kept_out", e.KeptOut),
 		}
 	case client.ConnectionFailed:
