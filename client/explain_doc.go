@@ -79,12 +79,18 @@ type InstanceExplained struct {
 	LostAt time.Time `json:"lost_at,omitzero"`
 	// Connection is the state of the connection and of the health check on it.
 	Connection ConnectionExplained `json:"connection"`
-	// Calls, Failures are the outcomes of this client's attempts in the last
-	// ten seconds, but since the last ejection or return; Share is the part of
-	// all instances' outcomes, from 0 to 1.
-	Calls    int     `json:"calls_10s"`
-	Failures int     `json:"failures_10s"`
-	Share    float64 `json:"share_10s"`
+	// Picks is how many of this client's attempts began in the last ten seconds,
+	// streams among them, and Share the part of all instances' attempts, from 0 to 1.
+	Picks int     `json:"picks_10s"`
+	Share float64 `json:"share_10s"`
+	// Calls are the outcomes in the last ten seconds that the instance is judged
+	// by, but since the last ejection or return, and Failures how many of them are
+	// failures. It is not judged by the Refused, which it was too busy for, nor by the
+	// Ignored: those that the caller gave up, or that it handed back.
+	Calls    int `json:"calls_10s"`
+	Failures int `json:"failures_10s"`
+	Refused  int `json:"refused_10s"`
+	Ignored  int `json:"ignored_10s"`
 	// Run is the number of failures since the last success.
 	Run int `json:"failures_in_a_row"`
 	// InFlight is the number of attempts that have not ended.

@@ -68,9 +68,10 @@ func (f *fleetExplained) explain(now time.Time, d *directory, snapshot registry.
 }
 
 func explainInstance(now time.Time, inst *registry.Instance, endpoint *balancer.Endpoint, list outlier.Summary, state outlier.State) InstanceExplained {
-	stats := endpoint.Stats(now)
+	stats, recent := endpoint.Stats(now), endpoint.Recent(now)
 	return InstanceExplained{
 		ID: inst.ID, Zone: inst.Zone, Version: inst.Version, Weight: endpoint.Weight(),
+		Picks: recent.Picks, Refused: recent.Refused, Ignored: recent.Ignored,
 		Calls: state.Calls, Failures: state.Failures, Run: state.Run, InFlight: stats.InFlight, Warm: stats.Warm,
 		Cost: CostExplained{
 			Seconds: stats.Cost, LatencyMS: millis(stats.Expected), OldestMS: millis(stats.Oldest), Load: stats.Load,
@@ -82,11 +83,11 @@ func explainInstance(now time.Time, inst *registry.Instance, endpoint *balancer.
 
 // compare fills in what an instance is relative to the others.
 func (f *fleetExplained) compare() {
-	calls := 0
+	picks := 0
 	var costs, latencies, loads []float64
 	for i := range f.instances {
 		e := &f.instances[i]
-		calls += e.Calls
+		picks += e.Picks
 		if e.State == StateOutside || e.State == StateDraining || e.Connection.unusable() {
 			continue
 		}
@@ -103,8 +104,8 @@ func (f *fleetExplained) compare() {
 		if f.compared == 0 && e.Ejection != nil {
 			e.Ejection.KeptOut = false // all gates are closed: any of them is picked
 		}
-		if calls > 0 {
-			e.Share = float64(e.Calls) / float64(calls)
+		if picks > 0 {
+			e.Share = float64(e.Picks) / float64(picks)
 		}
 		if f.compared > 1 && f.middle.Seconds > 0 {
 			e.Cost.Relative = e.Cost.Seconds / f.middle.Seconds

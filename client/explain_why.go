@@ -2,6 +2,7 @@ package client
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,8 +15,12 @@ import (
 // Costs differ by less all the time.
 const dear = 2
 
-// ill is the share of failures from which a sentence speaks of them.
-const ill = 0.05
+// From when on a sentence speaks of something.
+const (
+	ill   = 0.05 // the share of failures
+	vain  = 0.5  // the share of calls that came to nothing
+	waits = 1000 // milliseconds that a call has been in flight
+)
 
 // why is the sentence about one instance. What comes first keeps calls away
 // whatever comes later.
@@ -33,9 +38,9 @@ func (f *fleetExplained) why(now time.Time, e *InstanceExplained) string {
 	case e.State == StateDraining:
 		text = "called although it is draining: nobody else can be called"
 	case e.Warm < 1:
-		text = fmt.Sprintf("warming up: it has just started and takes %.0f %% of its share", 100*e.Warm) + e.also()
+		text = fmt.Sprintf("warming up: it has just started and takes %.0f %% of its share", 100*e.Warm) + also(e.against(), e.waiting())
 	case f.byCost() && e.Cost.Relative >= dear:
-		text = f.dearer(e) + e.also()
+		text = f.dearer(e) + also(e.against())
 	default:
 		text = f.well(e)
 	}
@@ -138,18 +143,19 @@ func (f *fleetExplained) dearer(e *InstanceExplained) string {
 }
 
 func (f *fleetExplained) well(e *InstanceExplained) string {
-	if e.Calls == 0 && e.Connection.State == "" {
-		return "had no call in the last ten seconds: nothing is known against it, nor whether it can be reached"
-	}
-	if far := e.Cost.ZoneFactor; far > 1 && e.Calls == 0 && f.byCost() {
-		return fmt.Sprintf("can be called: it had no call in the last ten seconds, as it is in zone %s and a call to it counts %.3g times", e.Zone, far)
-	}
-	if e.Calls == 0 {
-		return "can be called: nothing is against it, and it had no call in the last ten seconds"
-	}
-	against := e.against()
+	against := strings.Join(append(e.against(), e.waiting()...), ", ")
 	if against == "" {
 		against = "nothing is against it"
+	}
+	switch far := e.Cost.ZoneFactor; {
+	case e.Picks == 0 && e.InFlight > 0:
+		return fmt.Sprintf("called: %s, it had no new call in the last ten seconds, and its calls in flight are %d", against, e.InFlight)
+	case e.Picks == 0 && e.Connection.State == "":
+		return "had no call in the last ten seconds: nothing is known against it, nor whether it can be reached"
+	case e.Picks == 0 && far > 1 && f.byCost():
+		return fmt.Sprintf("can be called: it had no call in the last ten seconds, as it is in zone %s and a call to it counts %.3g times", e.Zone, far)
+	case e.Picks == 0:
+		return "can be called: " + against + ", and it had no call in the last ten seconds"
 	}
 	text := fmt.Sprintf("called: %s, it has %.0f %% of the calls", against, 100*e.Share)
 	if e.Run > 0 && e.Run < e.Calls {
@@ -159,26 +165,54 @@ func (f *fleetExplained) well(e *InstanceExplained) string {
 }
 
 // against is what speaks against an instance that is called all the same, because
-// the others are no better or are not known to be; "" for nothing.
-func (e *InstanceExplained) against() string { return failing(e.Calls, e.Failures, "here") }
+// the others are no better or are not known to be.
+func (e *InstanceExplained) against() []string {
+	var all []string
+	for _, text := range []string{failing(e.Calls+e.Refused, e.Failures, "here"), refused(e.Calls+e.Refused, e.Refused, "here")} {
+		if text != "" {
+			all = append(all, text)
+		}
+	}
+	if e.Ignored > 0 && float64(e.Ignored) >= vain*float64(e.Picks) {
+		all = append(all, fmt.Sprintf("%d of its calls were given up by their callers or handed back", e.Ignored))
+	}
+	return all
+}
 
-// also is against for the end of a sentence.
-func (e *InstanceExplained) also() string {
-	if against := e.against(); against != "" {
-		return "; " + against
+// also is what comes at the end of a sentence.
+func also(texts ...[]string) string {
+	if all := slices.Concat(texts...); len(all) > 0 {
+		return "; " + strings.Join(all, ", ")
 	}
 	return ""
 }
 
+// waiting tells of a call that has been in flight for long.
+func (e *InstanceExplained) waiting() []string {
+	if e.Cost.OldestMS < waits || e.Cost.OldestMS < e.Cost.LatencyMS {
+		return nil
+	}
+	return []string{fmt.Sprintf("a call has waited for it for %s, and its calls in flight are %d", shortMS(e.Cost.OldestMS), e.InFlight)}
+}
+
 // failing says how many of the calls fail; "" for so few that it is not worth a word.
 func failing(calls, failures int, where string) string {
+	return part(failures, calls, "fails "+where, "fail "+where)
+}
+
+// refused says how many of the calls were too many.
+func refused(calls, refused int, where string) string {
+	return part(refused, calls, "is refused "+where+" as one too many", "are refused "+where+" as too many")
+}
+
+func part(n, of int, every, some string) string {
 	switch {
-	case calls == 0 || float64(failures) < ill*float64(calls):
+	case of == 0 || float64(n) < ill*float64(of):
 		return ""
-	case failures < calls:
-		return fmt.Sprintf("%.0f %% of the calls fail %s", 100*float64(failures)/float64(calls), where)
+	case n < of:
+		return fmt.Sprintf("%.0f %% of the calls %s", 100*float64(n)/float64(of), some)
 	}
-	return fmt.Sprintf("every call fails %s (%d of %d)", where, failures, calls)
+	return fmt.Sprintf("every call %s (%d of %d)", every, n, of)
 }
 
 // why is the sentence about a service.
@@ -228,14 +262,14 @@ func (e *ServiceExplained) why(known bool) string {
 
 func (e *ServiceExplained) whyProtocol(p ProtocolExplained) string {
 	total, taking, draining, lost, out, away, outside := 0, 0, 0, 0, 0, 0, 0
-	calls, failures := 0, 0
+	calls, failures, tooMany := 0, 0, 0
 	for i := range e.Instances {
 		inst := &e.Instances[i]
 		if inst.Protocol != p.Protocol {
 			continue
 		}
 		total++
-		calls, failures = calls+inst.Calls, failures+inst.Failures
+		calls, failures, tooMany = calls+inst.Calls+inst.Refused, failures+inst.Failures, tooMany+inst.Refused
 		if !inst.LostAt.IsZero() {
 			lost++
 		}
@@ -269,8 +303,10 @@ func (e *ServiceExplained) whyProtocol(p ProtocolExplained) string {
 		text += "; so many are ejected that nobody is kept out for it"
 	}
 	sentences := []string{text}
-	if fail := failing(calls, failures, "over "+p.Protocol); fail != "" {
-		sentences = append(sentences, fail)
+	for _, s := range []string{failing(calls, failures, "over "+p.Protocol), refused(calls, tooMany, "over "+p.Protocol)} {
+		if s != "" {
+			sentences = append(sentences, s)
+		}
 	}
 	for i := range p.Routes {
 		sentences = append(sentences, p.Routes[i].Why)

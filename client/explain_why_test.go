@@ -34,6 +34,12 @@ func TestWhy(t *testing.T) {
 		{"all fail", others, InstanceExplained{Calls: 346, Failures: 346, Share: 1, Run: 346}, "called: every call fails here (346 of 346), it has 100 % of the calls"},
 		{"warming up, and all fail", others, InstanceExplained{Calls: 3, Failures: 3, Warm: 0.4}, "warming up: it has just started and takes 40 % of its share; every call fails here (3 of 3)"},
 		{"slow, and some fail", others, InstanceExplained{Calls: 10, Failures: 5, Cost: CostExplained{Relative: 9, LatencyMS: 90, Load: 1}}, "others are preferred: a call to it costs 9.0 times the median, as it takes 90ms where others take 10ms; 50 % of the calls fail here"},
+		{"all refused", others, InstanceExplained{Picks: 20, Refused: 20, Share: 0.5}, "called: every call is refused here as one too many (20 of 20), it has 50 % of the calls"},
+		{"some refused, some fail", others, InstanceExplained{Picks: 20, Calls: 15, Failures: 5, Refused: 5, Share: 0.5}, "called: 25 % of the calls fail here, 25 % of the calls are refused here as too many, it has 50 % of the calls"},
+		{"given up", others, InstanceExplained{Picks: 50, Ignored: 50, Share: 0.5}, "called: 50 of its calls were given up by their callers or handed back, it has 50 % of the calls"},
+		{"a call hangs, and nobody compares", blind, InstanceExplained{Picks: 10, InFlight: 10, Share: 0.5, Cost: CostExplained{OldestMS: 5000, LatencyMS: 5000}}, "called: a call has waited for it for 5s, and its calls in flight are 10, it has 50 % of the calls"},
+		{"a call takes long, as all of them do", blind, InstanceExplained{Picks: 10, InFlight: 1, Share: 0.5, Cost: CostExplained{OldestMS: 5000, LatencyMS: 9000}}, "called: nothing is against it, it has 50 % of the calls"},
+		{"streams", others, InstanceExplained{InFlight: 10}, "called: nothing is against it, it had no new call in the last ten seconds, and its calls in flight are 10"},
 		{"not needed", others, InstanceExplained{}, "can be called: nothing is against it, and it had no call in the last ten seconds"},
 		{"nothing known", others, InstanceExplained{}, "had no call in the last ten seconds: nothing is known against it, nor whether it can be reached"},
 		{"slow", others, InstanceExplained{Cost: CostExplained{Relative: 9, LatencyMS: 90, Load: 1}}, "others are preferred: a call to it costs 9.0 times the median, as it takes 90ms where others take 10ms"},
@@ -74,6 +80,9 @@ func TestWhy(t *testing.T) {
 			}
 			if e.Weight == 0 {
 				e.Weight = 100
+			}
+			if e.Picks == 0 {
+				e.Picks = e.Calls
 			}
 			if got := tt.f.why(now, &e); got != tt.want {
 				t.Errorf("it says\n%q, want\n%q", got, tt.want)

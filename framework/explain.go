@@ -126,7 +126,7 @@ code{font:.95em ui-monospace,monospace;overflow-wrap:anywhere}
 {{range .Instances}}<tr>
 <td data-is="instance"><code>{{.ID}}</code><br><small><code>{{.Protocol}} {{.Addr}}</code></small></td><td class="why" data-is="why">{{.Why}}</td><td data-is="state">{{.State}}{{with .Ejection}}{{if .Now}}, ejected{{end}}{{end}}</td>
 <td data-is="connection">{{.Connection.State}}{{with .Connection.Health}}, {{.}}{{end}}</td>
-<td class="n" data-is="share (10 s)">{{percent .Share}}</td><td class="n" data-is="calls (10 s)">{{.Calls}}</td><td class="n" data-is="failed">{{.Failures}}</td><td class="n" data-is="in flight">{{.InFlight}}</td>
+<td class="n" data-is="share (10 s)">{{percent .Share}}</td><td class="n" data-is="calls (10 s)">{{.Picks}}</td><td class="n" data-is="failed">{{.Failures}}{{with .Refused}}, {{.}} refused{{end}}{{with .Ignored}}, {{.}} given up{{end}}</td><td class="n" data-is="in flight">{{.InFlight}}</td>
 <td class="n" data-is="latency">{{ms .Cost.LatencyMS}}</td><td class="n" data-is="load">{{number .Cost.Load}}</td><td class="n" data-is="cost">{{if .Cost.Relative}}{{times .Cost.Relative}}{{else}}-{{end}}</td>
 <td class="n" data-is="warm">{{percent .Warm}}</td><td class="n" data-is="weight">{{.Weight}}</td><td data-is="zone">{{.Zone}}</td><td data-is="version">{{.Version}}</td>
 </tr>

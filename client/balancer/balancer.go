@@ -45,6 +45,9 @@ const (
 	Succeeded
 	// Failed means that the endpoint did not do its work.
 	Failed
+	// Refused means that the endpoint turned the attempt away, being too busy. It
+	// makes calls to it as dear as Failed does; see [Recent] for the difference.
+	Refused
 )
 
 // Gate lets another policy keep an endpoint from being picked, such as one that
