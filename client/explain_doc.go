@@ -103,6 +103,8 @@ type InstanceExplained struct {
 	Ejection *EjectionExplained `json:"ejection,omitempty"`
 	// Routes are the names of the rules that reserve the instance for their calls.
 	Routes []string `json:"routes,omitempty"`
+
+	verdict verdict // what Why says
 }
 
 // ConnectionExplained is the way to an instance.

@@ -19,7 +19,7 @@ type fleetExplained struct {
 	instances []InstanceExplained
 	middle    CostExplained // the median of each term of those that can be called
 	compared  int           // how many those are
-	wanting   int           // how many want calls and, as far as known, can be reached
+	wanting   int           // how many get calls by choice and, as far as known, can be reached
 	up        int           // how many want calls
 	narrowed  *narrowed     // nil where the client knows all instances
 }
@@ -63,7 +63,9 @@ func (f *fleetExplained) explain(now time.Time, d *directory, snapshot registry.
 	}
 	f.compare()
 	for i := range f.instances {
-		f.instances[i].Why = f.why(now, &f.instances[i])
+		e := &f.instances[i]
+		e.verdict = f.judge(e)
+		e.Why = f.why(now, e)
 	}
 }
 
@@ -88,7 +90,7 @@ func (f *fleetExplained) compare() {
 	for i := range f.instances {
 		e := &f.instances[i]
 		picks += e.Picks
-		if e.State == StateOutside || e.State == StateDraining || e.Connection.unusable() {
+		if e.State == StateOutside || e.State == StateDraining && f.up > 0 || e.Connection.unusable() {
 			continue
 		}
 		f.wanting++

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -33,9 +34,9 @@ func TestExplainPicks(t *testing.T) {
 		}, " % of the calls are refused here as too many, it has "},
 		"cancelled": {hang, func(t *testing.T, conn *grpc.ClientConn) {
 			ctx, cancel := context.WithCancel(t.Context())
-			cancel()
+			time.AfterFunc(time.Millisecond, cancel)
 			_, _ = call(ctx, conn, methodPut)
-		}, "called: "},
+		}, " of its calls were given up by their callers or handed back, it has "},
 		"streams": {hang, func(t *testing.T, conn *grpc.ClientConn) {
 			s, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true}, methodWatch)
 			if err != nil {
@@ -61,7 +62,7 @@ func TestExplainPicks(t *testing.T) {
 			}
 			got := w.whys(t, map[string]string{"a": tt.want, "b": tt.want})
 			for i, e := range got.Instances {
-				if picks := e.Picks - before.Instances[i].Picks; name != "cancelled" && picks != 30 {
+				if picks := e.Picks - before.Instances[i].Picks; picks < 25 || picks > 30 {
 					t.Errorf("%s was picked for %d calls, want half of 60", e.ID, picks)
 				}
 				if e.Share < 0.4 || e.Share > 0.6 {

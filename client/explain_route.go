@@ -108,7 +108,7 @@ func (f *fleetExplained) countRoute(e *RouteExplained) {
 			continue
 		}
 		e.Instances++
-		if inst.State != StateDraining && !inst.Connection.unusable() && (inst.Ejection == nil || !inst.Ejection.KeptOut) {
+		if inst.verdict.called() {
 			e.Callable++
 		}
 	}

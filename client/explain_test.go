@@ -177,8 +177,14 @@ func TestExplainLastResort(t *testing.T) {
 	connected(t, conn, 1)
 	w.announce(t, registry.Instance{ID: "drains", State: registry.Draining, Endpoints: map[string]string{"grpc": e.addr}})
 	w.whys(t, map[string]string{"drains": "called although it is draining: nobody else can be called"})
+	if got := w.explained(t).Why; got != "1 of 1 instances take calls over grpc as a last resort: all that can be reached drain" {
+		t.Errorf("the service: %q", got)
+	}
 	e.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 	w.whys(t, map[string]string{"drains": "called as a last resort: it says that it is not serving"})
+	if got := w.explained(t).Why; got != "1 of 1 instances take calls over grpc as a last resort: none says that it is serving" {
+		t.Errorf("the service: %q", got)
+	}
 }
 
 func TestExplainHTTP(t *testing.T) {

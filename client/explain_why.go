@@ -27,16 +27,18 @@ const (
 func (f *fleetExplained) why(now time.Time, e *InstanceExplained) string {
 	var text string
 	switch {
-	case e.State == StateOutside:
+	case e.verdict == verdictOutside:
 		text = fmt.Sprintf("not called: not in this client's subset, which is %d of the %d instances", f.narrowed.kept, f.narrowed.of)
-	case e.State == StateDraining && f.spared(e.Protocol):
+	case e.verdict == verdictDrains:
 		text = "not called: it is draining, which it or an operator wants, and others can be called"
-	case e.Connection.unusable():
+	case e.verdict == verdictAway:
 		text = f.unreachable(&e.Connection)
-	case e.Ejection != nil && e.Ejection.Now:
+	case e.verdict == verdictLastResort:
+		text = lastResort(e) + also(e.against(), e.waiting())
+	case e.verdict == verdictEjected:
 		text = f.ejected(e.Ejection)
-	case e.State == StateDraining:
-		text = "called although it is draining: nobody else can be called"
+	case e.Ejection != nil && e.Ejection.Now:
+		text = f.ejected(e.Ejection) + also(e.against(), e.waiting())
 	case e.Warm < 1:
 		text = fmt.Sprintf("warming up: it has just started and takes %.0f %% of its share", 100*e.Warm) + also(e.against(), e.waiting())
 	case f.byCost() && e.Cost.Relative >= dear:
@@ -50,22 +52,24 @@ func (f *fleetExplained) why(now time.Time, e *InstanceExplained) string {
 	return text + e.reserved()
 }
 
-// spared tells whether those that drain get no calls. Over gRPC that takes
-// somebody who can be called; elsewhere, where nothing is known of connections
-// before there is a call, somebody who does not drain.
-func (f *fleetExplained) spared(protocol string) bool {
-	if protocol != "grpc" {
-		return f.up > 0
+// lastResort is the sentence about an instance that is called because nobody
+// better can be.
+func lastResort(e *InstanceExplained) string {
+	c := &e.Connection
+	switch {
+	case e.State == StateDraining && c.Health != healthNotServing:
+		return "called although it is draining: nobody else can be called"
+	case c.Health == healthNotServing:
+		return "called as a last resort: it says that it is not serving, and so do all that can be reached"
+	case c.Health == healthSilent:
+		return "called as a last resort: a call to it timed out and it has not answered a ping since, and nobody else can be called"
 	}
-	return f.wanting > 0
+	return fmt.Sprintf("called as a last resort: %d connections in a row failed, and nobody else can be called", c.Failures)
 }
 
 func (f *fleetExplained) unreachable(c *ConnectionExplained) string {
 	switch {
 	case c.Health == healthNotServing:
-		if f.wanting == 0 {
-			return "called as a last resort: it says that it is not serving, and so do all that can be reached"
-		}
 		return "not called: it says that it is not serving (" + c.Error + ")"
 	case c.Health == healthAsked:
 		return "not called yet: it is connected, and has not answered its health check"
@@ -258,60 +262,6 @@ func (e *ServiceExplained) why(known bool) string {
 		parts = append(parts, "the retry budget is used up")
 	}
 	return strings.Join(parts, "; ")
-}
-
-func (e *ServiceExplained) whyProtocol(p ProtocolExplained) string {
-	total, taking, draining, lost, out, away, outside := 0, 0, 0, 0, 0, 0, 0
-	calls, failures, tooMany := 0, 0, 0
-	for i := range e.Instances {
-		inst := &e.Instances[i]
-		if inst.Protocol != p.Protocol {
-			continue
-		}
-		total++
-		calls, failures, tooMany = calls+inst.Calls+inst.Refused, failures+inst.Failures, tooMany+inst.Refused
-		if !inst.LostAt.IsZero() {
-			lost++
-		}
-		switch {
-		case inst.State == StateOutside:
-			outside++
-		case inst.State == StateDraining:
-			draining++
-		case inst.Connection.unusable():
-			away++
-		case inst.Ejection != nil && inst.Ejection.KeptOut:
-			out++
-		default:
-			taking++
-		}
-	}
-	text := fmt.Sprintf("%d of %d instances take calls over %s", taking, total, p.Protocol)
-	var but []string
-	for _, c := range []struct {
-		n    int
-		what string
-	}{{out, "ejected"}, {draining, "draining"}, {away, "not reached or not serving"}, {lost, "lost by the registry"}, {outside, "not in this client's subset"}} {
-		if c.n > 0 {
-			but = append(but, fmt.Sprintf("%d %s", c.n, c.what))
-		}
-	}
-	if len(but) > 0 {
-		text += " (" + strings.Join(but, ", ") + ")"
-	}
-	if p.Panic {
-		text += "; so many are ejected that nobody is kept out for it"
-	}
-	sentences := []string{text}
-	for _, s := range []string{failing(calls, failures, "over "+p.Protocol), refused(calls, tooMany, "over "+p.Protocol)} {
-		if s != "" {
-			sentences = append(sentences, s)
-		}
-	}
-	for i := range p.Routes {
-		sentences = append(sentences, p.Routes[i].Why)
-	}
-	return strings.Join(sentences, "; ")
 }
 
 // in is a time to come.

@@ -67,6 +67,11 @@ func TestWhy(t *testing.T) {
 		{"asked", others, InstanceExplained{Connection: ConnectionExplained{State: connectionReady, Health: healthAsked}}, "not called yet: it is connected, and has not answered its health check"},
 		{"not serving", others, InstanceExplained{Connection: ConnectionExplained{State: connectionReady, Health: healthNotServing, Error: "x"}}, "not called: it says that it is not serving (x)"},
 		{"not serving, alone", alone, InstanceExplained{Connection: ConnectionExplained{State: connectionReady, Health: healthNotServing}}, "called as a last resort: it says that it is not serving, and so do all that can be reached"},
+		{"draining and not serving, the others are away", &fleetExplained{up: 1}, InstanceExplained{State: StateDraining, Protocol: "grpc", Connection: ConnectionExplained{State: connectionReady, Health: healthAsked}}, "called although it is draining: nobody else can be called"},
+		{"not serving, and another one that drains as well is", &fleetExplained{wanting: 1}, InstanceExplained{State: StateDraining, Protocol: "grpc", Connection: ConnectionExplained{State: connectionReady, Health: healthNotServing, Error: "x"}}, "not called: it says that it is not serving (x)"},
+		{"draining, alone, and fails", alone, InstanceExplained{State: StateDraining, Calls: 2, Failures: 1}, "called although it is draining: nobody else can be called; 50 % of the calls fail here"},
+		{"rests, alone", alone, InstanceExplained{Protocol: "http", Connection: ConnectionExplained{State: connectionFailed, Failures: 3, RetryS: 1.5}}, "called as a last resort: 3 connections in a row failed, and nobody else can be called"},
+		{"silent, alone", alone, InstanceExplained{Protocol: "http", Connection: ConnectionExplained{State: connectionReady, Health: healthSilent}}, "called as a last resort: a call to it timed out and it has not answered a ping since, and nobody else can be called"},
 		{"quarantined", others, InstanceExplained{State: StateQuarantined, LostAt: now.Add(-12 * time.Second), Calls: 1, Share: 0.1}, "called: nothing is against it, it has 10 % of the calls; quarantined: the registry lost it 12s ago without a word, and it is called for as long as it answers"},
 	}
 	for _, tt := range tests {
@@ -84,11 +89,23 @@ func TestWhy(t *testing.T) {
 			if e.Picks == 0 {
 				e.Picks = e.Calls
 			}
+			e.verdict = tt.f.judge(&e)
 			if got := tt.f.why(now, &e); got != tt.want {
 				t.Errorf("it says\n%q, want\n%q", got, tt.want)
 			}
 		})
 	}
+}
+
+// last is a service whose instances are called because nobody better can be.
+func last(instances ...InstanceExplained) ServiceExplained {
+	e := ServiceExplained{
+		RetryTokens: 20, Registry: ListExplained{Source: "registry"}, Protocols: []ProtocolExplained{{Protocol: "grpc"}}, Instances: instances,
+	}
+	for i := range instances {
+		instances[i].Protocol, instances[i].verdict = "grpc", verdictLastResort
+	}
+	return e
 }
 
 func TestWhyOfAService(t *testing.T) {
@@ -115,6 +132,16 @@ func TestWhyOfAService(t *testing.T) {
 			}, true,
 			"2 of 2 instances take calls over grpc; every call fails over grpc (7 of 7)",
 		},
+		{
+			"not serving", last(InstanceExplained{Connection: ConnectionExplained{Health: healthNotServing}}, InstanceExplained{Connection: ConnectionExplained{Health: healthNotServing}}), true,
+			"2 of 2 instances take calls over grpc as a last resort: none says that it is serving",
+		},
+		{"all drain", last(InstanceExplained{State: StateDraining}), true, "1 of 1 instances take calls over grpc as a last resort: all that can be reached drain"},
+		{
+			"one drains, another is not serving", last(InstanceExplained{State: StateDraining}, InstanceExplained{Connection: ConnectionExplained{Health: healthNotServing}}), true,
+			"2 of 2 instances take calls over grpc as a last resort: all that can be reached drain or say that they are not serving",
+		},
+		{"not reached", last(InstanceExplained{Connection: ConnectionExplained{Failures: 1}}), true, "1 of 1 instances take calls over grpc as a last resort: none could be reached lately"},
 		{"nobody", ServiceExplained{RetryTokens: 20, Registry: ListExplained{Source: "registry"}}, true, "nobody can be called: the list has no instance for the protocols in use"},
 		{
 			"fallback, in a panic, throttled, without retries", ServiceExplained{
