@@ -113,6 +113,15 @@ type CallRejected struct {
 	Err *BreakerError
 }
 
+// CallUnplaced says that a call failed because nobody could be called: there is no
+// instance, or none could be connected to in time.
+type CallUnplaced struct {
+	// Service and Method are as in [CallRetried].
+	Service, Method string
+	// Err is what the caller gets.
+	Err error
+}
+
 // CallBounced says that an instance handed an attempt back because it is busier
 // than the others, and that another one is asked. Nothing has failed.
 type CallBounced struct {
@@ -254,6 +263,7 @@ func (CallRetried) event()      {}
 func (CallGaveUp) event()       {}
 func (CallFailed) event()       {}
 func (CallRejected) event()     {}
+func (CallUnplaced) event()     {}
 func (CallBounced) event()      {}
 func (CallHedged) event()       {}
 func (InstanceEjected) event()  {}

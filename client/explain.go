@@ -2,6 +2,7 @@ package client
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -45,7 +46,10 @@ func (s *service) explain(now time.Time) ServiceExplained {
 		f := &fleetExplained{policy: s.policyName(), list: d.detector.State(now), routes: s.settings("").Routes}
 		f.explain(now, d, snapshot)
 		if len(f.instances) == 0 {
-			continue // nobody has called over it
+			if err := d.nobody.Load(); err != nil {
+				e.nobody = append(e.nobody, fmt.Sprintf("nobody can be called over %s: %v", d.protocol, *err))
+			}
+			continue // else nobody has called over it
 		}
 		e.Instances = append(e.Instances, f.instances...)
 		e.Protocols = append(e.Protocols, f.protocol(d))

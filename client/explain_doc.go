@@ -33,6 +33,8 @@ type ServiceExplained struct {
 	Totals map[string]uint64 `json:"totals"`
 	// Events are the last ones of each kind, the newest first.
 	Events []EventExplained `json:"events"`
+
+	nobody []string // why nobody can be called, for Why
 }
 
 // ListExplained is where a list of instances comes from.

@@ -105,6 +105,8 @@ func explainEvent(e Event) (service string, kind int, kept EventExplained) {
 	switch e := e.(type) {
 	case CallRejected:
 		return e.Service, kindRejected, EventExplained{Method: e.Method, Reason: "breaker", Detail: e.Err.Rejection.Error()}
+	case CallUnplaced:
+		return e.Service, kindRejected, EventExplained{Method: e.Method, Reason: "nobody", Detail: text(e.Err)}
 	case CallRetried:
 		return e.Service, kindRetried, EventExplained{Method: e.Method, Instance: e.Instance, Reason: string(e.Reason), Detail: text(e.Err)}
 	case CallGaveUp:

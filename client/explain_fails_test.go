@@ -1,13 +1,16 @@
 package client_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"plinth.internal/client"
 	"plinth.internal/client/retry"
+	"plinth.internal/registry"
 )
 
 // kept are the kept events of one kind.
@@ -54,5 +57,52 @@ func TestExplainFailing(t *testing.T) {
 	_, _ = call(t.Context(), conn, methodGet)
 	if e := kept(w.explained(t), "gave_up"); len(e) != 1 || e[0].Instance != "sick" {
 		t.Errorf("of the call that may be repeated it says %+v", e)
+	}
+}
+
+// TestExplainNobody: the page says what the error says, and the calls that nobody
+// could take leave a trace.
+func TestExplainNobody(t *testing.T) {
+	w := newWorld(t)
+	conn := w.conn(t)
+	var last error
+	for range 20 {
+		if _, last = call(t.Context(), conn, methodGet); status.Code(last) != codes.Unavailable {
+			t.Fatalf("without an instance the call ended with %v", last)
+		}
+	}
+	got := w.explained(t)
+	const why = `no instance of "echo" is registered (registry memory): start one`
+	if !strings.HasPrefix(got.Why, "nobody can be called over grpc: "+why) || !strings.Contains(last.Error(), why) {
+		t.Errorf("the page says %q, the error is %v", got.Why, last)
+	}
+	if e := kept(got, "rejected"); got.Totals["rejected"] != 20 || e[0].Reason != "nobody" || !strings.Contains(e[0].Detail, why) {
+		t.Errorf("totals are %v, events %+v", got.Totals, got.Events)
+	}
+
+	if _, _, err := text(t, w.client.HTTP("echo"), "GET", nil); err == nil {
+		t.Error("without an instance the request succeeded")
+	}
+	if got := w.explained(t); !strings.Contains(got.Why, "; nobody can be called over http: "+why) || got.Totals["rejected"] != 21 {
+		t.Errorf("after a request the page says %q, totals are %v", got.Why, got.Totals)
+	}
+
+	// Those that are listed, and cannot be connected to.
+	w.announce(t, registry.Instance{ID: "gone", Endpoints: map[string]string{"grpc": nowhere(t)}})
+	eventually(t, "the calls fail for the connection", func() bool {
+		_, err := call(t.Context(), conn, methodGet)
+		return err != nil && strings.Contains(err.Error(), "none of the 1 known instances")
+	})
+	got = w.explained(t)
+	if !strings.HasPrefix(got.Why, "0 of 1 instances take calls over grpc (1 not reached or not serving); nobody can be called over http: ") ||
+		!strings.Contains(kept(got, "rejected")[0].Detail, "none of the 1 known instances") {
+		t.Errorf("the page says %q, events are %+v", got.Why, got.Events)
+	}
+	// A caller that gives up is no trouble of the service.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, _ = call(ctx, conn, methodGet)
+	if after := w.explained(t).Totals["rejected"]; after != got.Totals["rejected"] {
+		t.Errorf("a cancelled call is told as rejected")
 	}
 }

@@ -235,8 +235,11 @@ func (e *ServiceExplained) why(known bool) string {
 	for _, p := range e.Protocols {
 		parts = append(parts, e.whyProtocol(p))
 	}
-	if known && len(e.Protocols) == 0 && e.Target == "" {
-		parts = append(parts, "nobody can be called: the list has no instance for the protocols in use")
+	if known {
+		parts = append(parts, e.nobody...)
+	}
+	if len(parts) == 0 {
+		parts = append(parts, "no call has been made yet")
 	}
 	switch {
 	case e.Registry.Error != "" && known:

@@ -142,7 +142,8 @@ func TestWhyOfAService(t *testing.T) {
 			"2 of 2 instances take calls over grpc as a last resort: all that can be reached drain or say that they are not serving",
 		},
 		{"not reached", last(InstanceExplained{Connection: ConnectionExplained{Failures: 1}}), true, "1 of 1 instances take calls over grpc as a last resort: none could be reached lately"},
-		{"nobody", ServiceExplained{RetryTokens: 20, Registry: ListExplained{Source: "registry"}}, true, "nobody can be called: the list has no instance for the protocols in use"},
+		{"nobody", ServiceExplained{RetryTokens: 20, Registry: ListExplained{Source: "registry"}, nobody: []string{"nobody can be called over grpc: x"}}, true, "nobody can be called over grpc: x"},
+		{"not called yet", ServiceExplained{RetryTokens: 20, Registry: ListExplained{Source: "registry"}}, true, "no call has been made yet"},
 		{
 			"fallback, in a panic, throttled, without retries", ServiceExplained{
 				Registry:  ListExplained{Source: "fallback"},

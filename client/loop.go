@@ -70,7 +70,7 @@ func (l *loop) run(ctx context.Context, call *middleware.Call) error {
 		}
 		decision := l.decide(ctx, a, call, err)
 		if !decision.Retry {
-			s.gaveUp(call, decision.Reason, err)
+			s.gaveUp(a, call, decision.Reason, err)
 			if exhausted(l.set, decision.Reason) || call.Reply(middleware.HeaderNoRetry) != "" {
 				return middleware.NoRetry(err)
 			}
@@ -251,15 +251,21 @@ func exhausted(set Settings, reason retry.Reason) bool {
 
 // gaveUp tells of the failures that reach the caller: those that more attempts,
 // time or budget might have avoided, and the others that are the service's.
-func (s *service) gaveUp(call *middleware.Call, reason retry.Reason, err error) {
+func (s *service) gaveUp(a *attempt, call *middleware.Call, reason retry.Reason, err error) {
+	outcome := classify(err).breaker
+	ill := outcome == breaker.Failed || outcome == breaker.Refused
 	switch reason {
 	case retry.NoAttempts, retry.NoTime, retry.NoBudget, retry.NotWanted, retry.NotInvited, retry.NotAgain:
 		s.client.options.events(CallGaveUp{
 			Service: s.name, Method: call.Method, Attempts: call.Attempts, Instance: call.Instance, Reason: reason, Err: err,
 		})
 	default: // it could not have been retried anyway
-		if outcome := classify(err).breaker; outcome == breaker.Failed || outcome == breaker.Refused {
+		switch {
+		case !ill:
+		case a.placed():
 			s.client.options.events(CallFailed{Service: s.name, Method: call.Method, Instance: call.Instance, Reason: reason, Err: err})
+		default:
+			s.client.options.events(CallUnplaced{Service: s.name, Method: call.Method, Err: err})
 		}
 	}
 }

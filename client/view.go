@@ -61,7 +61,8 @@ type directory struct {
 	set      balancer.Set
 	detector *outlier.Detector
 	routes   routeBooks
-	size     atomic.Int64 // of the last view: how many can be picked
+	size     atomic.Int64          // of the last view: how many can be picked
+	nobody   atomic.Pointer[error] // why the last view has no instances, nil if it has some or there was none
 	narrowed atomic.Pointer[narrowed]
 }
 
@@ -137,7 +138,10 @@ func (d *directory) view(snapshot registry.Snapshot, old *view) *view {
 	v.list = balancer.NewList(endpoints)
 	d.size.Store(int64(len(endpoints)))
 	if len(v.nodes) == 0 {
-		v.err = d.nobody(list)
+		v.err = d.lack(list)
+		d.nobody.Store(&v.err)
+	} else {
+		d.nobody.Store(nil)
 	}
 	return v
 }
@@ -150,8 +154,8 @@ func newer(a, b *registry.Instance) bool {
 	return a.Started.After(b.Started)
 }
 
-// nobody is the error of an empty list.
-func (d *directory) nobody(list []registry.Instance) error {
+// lack is the error of an empty list.
+func (d *directory) lack(list []registry.Instance) error {
 	name, kind := d.service.name, d.service.kind()
 	if len(list) == 0 {
 		return fmt.Errorf("no instance of %q is registered (registry %s): start one, or check the name and the registry's namespace", name, kind)

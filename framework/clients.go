@@ -15,6 +15,8 @@ func (a *App) countClient(e client.Event) {
 		a.metrics.Retries.WithLabelValues(e.Service, string(e.Reason)).Inc()
 	case client.CallRejected:
 		a.metrics.Rejections.WithLabelValues(e.Service, "breaker").Inc()
+	case client.CallUnplaced:
+		a.metrics.Rejections.WithLabelValues(e.Service, "nobody").Inc()
 	case client.CallBounced:
 		a.metrics.Bounces.WithLabelValues(e.Service).Inc()
 	case client.CallHedged:
@@ -54,6 +56,8 @@ func describeClient(e client.Event) string {
 		return "call failed"
 	case client.CallRejected:
 		return "call held back by the breaker"
+	case client.CallUnplaced:
+		return "call not sent, nobody could be called"
 	case client.CallBounced:
 		return "call handed back by a busy instance"
 	case client.CallHedged:
@@ -96,7 +100,7 @@ func levelOfClient(e client.Event) zapcore.Level {
 			return zapcore.WarnLevel
 		}
 		return zapcore.DebugLevel
-	case client.CallRetried, client.CallGaveUp, client.CallFailed, client.CallRejected, client.CallBounced, client.CallHedged:
+	case client.CallRetried, client.CallGaveUp, client.CallFailed, client.CallRejected, client.CallUnplaced, client.CallBounced, client.CallHedged:
 		return zapcore.DebugLevel
 	}
 	return zapcore.InfoLevel
@@ -134,6 +138,8 @@ func fieldsOfClient(e client.Event) []zap.Field {
 			zap.String("reason", string(e.Reason)), zap.Error(e.Err),
 		}
 	case client.CallRejected:
+		return []zap.Field{zap.String("target", e.Service), zap.String("method", e.Method), zap.Error(e.Err)}
+	case client.CallUnplaced:
 		return []zap.Field{zap.String("target", e.Service), zap.String("method", e.Method), zap.Error(e.Err)}
 	case client.CallBounced:
 		return []zap.Field{zap.String("target", e.Service), zap.String("method", e.Method), zap.String("on", e.Instance)}
