@@ -42,8 +42,9 @@ func (s *service) explain(now time.Time) ServiceExplained {
 		RetryTokens:    s.budget.Tokens(now),
 		RetryTokensMax: retry.BudgetMax,
 	}
+	s.explainMethods(now, &e)
 	for _, d := range []*directory{s.grpc, s.http, s.netrpc} {
-		f := &fleetExplained{policy: s.policyName(), list: d.detector.State(now), routes: s.settings("").Routes}
+		f := &fleetExplained{policy: s.policyName(), list: d.detector.State(now), routes: s.settings("").Routes, held: held(e.Breakers)}
 		f.explain(now, d, snapshot)
 		if len(f.instances) == 0 {
 			if err := d.nobody.Load(); err != nil {
@@ -54,7 +55,6 @@ func (s *service) explain(now time.Time) ServiceExplained {
 		e.Instances = append(e.Instances, f.instances...)
 		e.Protocols = append(e.Protocols, f.protocol(d))
 	}
-	s.explainMethods(now, &e)
 	e.Totals, e.Events = s.client.recent.of(s.name)
 	e.Why = e.why(known)
 	return e
@@ -84,7 +84,7 @@ func (s *service) explainMethods(now time.Time, e *ServiceExplained) {
 	base := s.settings("")
 	e.Settings = []SettingsExplained{explainSettings("", base)}
 	if f := s.shared.current.Load(); f != nil {
-		e.Breakers = append(e.Breakers, explainBreaker("", f.breaker.State(now)))
+		e.Breakers = append(e.Breakers, explainBreaker(now, "", f.breaker.State(now)))
 	}
 	known := s.methods.known.Load()
 	if known == nil {
@@ -93,11 +93,12 @@ func (s *service) explainMethods(now time.Time, e *ServiceExplained) {
 	for _, key := range slices.SortedFunc(maps.Keys(*known), func(a, b methodKey) int {
 		return cmp.Or(cmp.Compare(a.service, b.service), cmp.Compare(a.method, b.method))
 	}) {
-		if set := s.settings(key.method); set != base {
+		set := s.settings(key.method)
+		if set != base {
 			e.Settings = append(e.Settings, explainSettings(key.String(), set))
-			if f := (*known)[key].own.current.Load(); f != nil && set.OwnBreaker {
-				e.Breakers = append(e.Breakers, explainBreaker(key.String(), f.breaker.State(now)))
-			}
+		}
+		if f := (*known)[key].own.current.Load(); f != nil && set.OwnBreaker {
+			e.Breakers = append(e.Breakers, explainBreaker(now, key.String(), f.breaker.State(now)))
 		}
 	}
 }
@@ -120,13 +121,6 @@ func explainSettings(method string, s Settings) SettingsExplained {
 		Attempts: s.Retry.MaxAttempts, Hedge: s.Hedge.Enabled,
 		Balancer: cmp.Or(s.Balancer, balancer.NameAdaptive), Breaker: cmp.Or(s.Breaker.Policy, breaker.PolicyAdaptive),
 		OwnBreaker: s.OwnBreaker, Ejection: !s.Ejection.Off,
-	}
-}
-
-func explainBreaker(method string, s breaker.State) BreakerExplained {
-	return BreakerExplained{
-		Method: method, Policy: s.Policy, Phase: s.Phase.String(), Sent: s.Sent, Failed: s.Failed,
-		WindowS: seconds(breaker.Window), Reject: s.Reject, Until: s.Until,
 	}
 }
 

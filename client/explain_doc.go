@@ -198,26 +198,6 @@ type ProtocolExplained struct {
 	Routes []RouteExplained `json:"routes,omitempty"`
 }
 
-// BreakerExplained is the reading of a breaker.
-type BreakerExplained struct {
-	// Method is the full name of the method that has the breaker for its own,
-	// "" for the one that all others share.
-	Method string `json:"method"`
-	// Policy is adaptive, classic or off; Phase is closed, throttling, open or
-	// half_open.
-	Policy string `json:"policy"`
-	Phase  string `json:"phase"`
-	// Sent is the number of attempts within WindowS seconds, Failed how many
-	// of them count against the service, and Reject the probability that the
-	// next one is held back.
-	Sent    int64   `json:"sent"`
-	Failed  int64   `json:"failed"`
-	WindowS float64 `json:"window_s"`
-	Reject  float64 `json:"reject"`
-	// Until is when an open breaker lets a trial pass.
-	Until time.Time `json:"until,omitzero"`
-}
-
 // SettingsExplained are the [Settings] in use, in short.
 type SettingsExplained struct {
 	// Method is the full name of a method, "" for the service.

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"plinth.internal/client"
+	"plinth.internal/client/breaker"
 	"plinth.internal/client/retry"
 	"plinth.internal/registry"
 )
@@ -104,5 +105,32 @@ func TestExplainNobody(t *testing.T) {
 	_, _ = call(ctx, conn, methodGet)
 	if after := w.explained(t).Totals["rejected"]; after != got.Totals["rejected"] {
 		t.Errorf("a cancelled call is told as rejected")
+	}
+}
+
+// TestExplainOpenBreaker: the page says since when calls are held back, and no
+// instance looks as if it got some.
+func TestExplainOpenBreaker(t *testing.T) {
+	w := newWorld(t, client.WithSettings(func(string, string) client.Settings {
+		return client.Settings{Breaker: breaker.Config{Policy: breaker.PolicyClassic}}
+	}))
+	w.start(t, "a", reply(codes.Internal))
+	w.start(t, "b", reply(codes.Internal))
+	conn := w.conn(t)
+	eventually(t, "the breaker is open", func() bool {
+		_, _ = call(t.Context(), conn, methodPut)
+		return len(recorded[client.CallRejected](w.events)) > 0
+	})
+	got := w.explained(t)
+	for _, e := range got.Instances {
+		if !strings.HasPrefix(e.Why, "not called: ") {
+			t.Errorf("of %s it says %q", e.ID, e.Why)
+		}
+	}
+	if !strings.HasPrefix(got.Why, "0 of 2 instances take calls over grpc (") || !strings.Contains(got.Why, "; the breaker holds the calls back: it opened at ") || !strings.Contains(got.Why, ", and tries again in 30s") {
+		t.Errorf("of the service it says %q", got.Why)
+	}
+	if b := got.Breakers[0]; b.Since.IsZero() || b.InS <= 0 || b.Until.Sub(b.Since) != breaker.DefaultOpenFor {
+		t.Errorf("the breaker is %+v", b)
 	}
 }

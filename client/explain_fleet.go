@@ -21,6 +21,7 @@ type fleetExplained struct {
 	compared  int           // how many those are
 	wanting   int           // how many get calls by choice and, as far as known, can be reached
 	up        int           // how many want calls
+	held      bool          // the breaker lets no call through
 	narrowed  *narrowed     // nil where the client knows all instances
 }
 

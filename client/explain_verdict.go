@@ -12,6 +12,7 @@ type verdict uint8
 const (
 	verdictTakes      verdict = iota
 	verdictLastResort         // because nobody better can be called
+	verdictHeld               // back by the breaker
 	verdictEjected
 	verdictDrains
 	verdictAway // not reached, or not serving
@@ -23,6 +24,15 @@ func (v verdict) called() bool { return v == verdictTakes || v == verdictLastRes
 
 // judge decides about an instance, once it is known who else can be called.
 func (f *fleetExplained) judge(e *InstanceExplained) verdict {
+	v := f.fit(e)
+	if v.called() && f.held {
+		return verdictHeld
+	}
+	return v
+}
+
+// fit decides with no regard to what is done about the service as a whole.
+func (f *fleetExplained) fit(e *InstanceExplained) verdict {
 	c := &e.Connection
 	drains := e.State == StateDraining
 	switch {
@@ -80,7 +90,7 @@ func (e *ServiceExplained) whyProtocol(p ProtocolExplained) string {
 		n    int
 		what string
 	}{
-		{judged[verdictEjected], "ejected"}, {judged[verdictDrains], "draining"}, {judged[verdictAway], "not reached or not serving"},
+		{judged[verdictHeld], "held back by the breaker"}, {judged[verdictEjected], "ejected"}, {judged[verdictDrains], "draining"}, {judged[verdictAway], "not reached or not serving"},
 		{lost, "lost by the registry"}, {judged[verdictOutside], "not in this client's subset"},
 	} {
 		if c.n > 0 {

@@ -31,6 +31,8 @@ func (f *fleetExplained) why(now time.Time, e *InstanceExplained) string {
 		text = fmt.Sprintf("not called: not in this client's subset, which is %d of the %d instances", f.narrowed.kept, f.narrowed.of)
 	case e.verdict == verdictDrains:
 		text = "not called: it is draining, which it or an operator wants, and others can be called"
+	case e.verdict == verdictHeld:
+		text = "not called: the breaker holds back the calls to all instances" + also(e.against(), e.waiting())
 	case e.verdict == verdictAway:
 		text = f.unreachable(&e.Connection)
 	case e.verdict == verdictLastResort:
@@ -250,15 +252,8 @@ func (e *ServiceExplained) why(known bool) string {
 		parts = append(parts, "the list is from "+e.Registry.Source+", as the registry has given none")
 	}
 	for _, b := range e.Breakers {
-		what := "the calls"
-		if b.Method != "" {
-			what = "the calls of " + b.Method
-		}
-		switch b.Phase {
-		case breaker.Throttling.String():
-			parts = append(parts, fmt.Sprintf("the breaker holds back %.0f %% of %s: %d of %d attempts were refused", 100*b.Reject, what, b.Failed, b.Sent))
-		case breaker.Open.String(), breaker.HalfOpen.String():
-			parts = append(parts, fmt.Sprintf("the breaker holds %s back: %d of %d attempts failed", what, b.Failed, b.Sent))
+		if b.Phase != breaker.Closed.String() {
+			parts = append(parts, b.Why)
 		}
 	}
 	if e.RetryTokens < 1 {
