@@ -153,7 +153,7 @@ type InstanceEjected struct {
 	// how many failed in a row; 0 where a trial decided.
 	Share float64
 	Run   int
-	// For is how long it is kept out; then one call tries whether it is well.
+	// For is how long it is kept out; then one call may try whether it is well.
 	For time.Duration
 	// Times is how often in a row it was kept out, 1 for the first time.
 	Times int

@@ -106,7 +106,8 @@ type InstanceExplained struct {
 	// Routes are the names of the rules that reserve the instance for their calls.
 	Routes []string `json:"routes,omitempty"`
 
-	verdict verdict // what Why says
+	verdict  verdict // what Why says
+	compared bool    // its cost is one of those whose median is taken
 }
 
 // ConnectionExplained is the way to an instance.

@@ -98,6 +98,7 @@ func (f *fleetExplained) compare() {
 		if e.Ejection != nil && e.Ejection.KeptOut {
 			continue
 		}
+		e.compared = true
 		costs, latencies, loads = append(costs, e.Cost.Seconds), append(latencies, e.Cost.LatencyMS), append(loads, e.Cost.Load)
 	}
 	f.compared = len(costs)
@@ -110,7 +111,11 @@ func (f *fleetExplained) compare() {
 		if picks > 0 {
 			e.Share = float64(e.Picks) / float64(picks)
 		}
-		if f.compared > 1 && f.middle.Seconds > 0 {
+		others := f.compared
+		if e.compared {
+			others--
+		}
+		if others > 0 && f.middle.Seconds > 0 {
 			e.Cost.Relative = e.Cost.Seconds / f.middle.Seconds
 		}
 	}

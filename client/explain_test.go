@@ -88,7 +88,7 @@ func TestExplain(t *testing.T) {
 
 	got := w.whys(t, map[string]string{
 		"drains":  "not called: it is draining",
-		"ejected": "not called: ejected for failures in a row; one call tries it in ",
+		"ejected": "not called: ejected for failures in a row; one call may try it in ",
 		"gone":    "not called: it c",
 		"healthy": "called: nothing is against it, it has ",
 		"ill":     "not called: it says that it is not serving (",

@@ -38,9 +38,9 @@ func (f *fleetExplained) why(now time.Time, e *InstanceExplained) string {
 	case e.verdict == verdictLastResort:
 		text = lastResort(e) + also(e.against(), e.waiting())
 	case e.verdict == verdictEjected:
-		text = f.ejected(e.Ejection)
+		text = f.ejected(e.Ejection, e.Cost.Relative)
 	case e.Ejection != nil && e.Ejection.Now:
-		text = f.ejected(e.Ejection) + also(e.against(), e.waiting())
+		text = f.ejected(e.Ejection, e.Cost.Relative) + also(e.against(), e.waiting())
 	case e.Warm < 1:
 		text = fmt.Sprintf("warming up: it has just started and takes %.0f %% of its share", 100*e.Warm) + also(e.against(), e.waiting())
 	case f.byCost() && e.Cost.Relative >= dear:
@@ -91,7 +91,8 @@ func (f *fleetExplained) unreachable(c *ConnectionExplained) string {
 	return "not called yet: the connection is being made"
 }
 
-func (f *fleetExplained) ejected(e *EjectionExplained) string {
+// ejected is the sentence about an instance that is ejected; relative is its cost.
+func (f *fleetExplained) ejected(e *EjectionExplained, relative float64) string {
 	var cause string
 	switch outlier.Reason(e.Reason) {
 	case outlier.ReasonConsecutive:
@@ -111,10 +112,13 @@ func (f *fleetExplained) ejected(e *EjectionExplained) string {
 		return "called although ejected " + cause + ": nobody else can be called"
 	case e.Trial:
 		return "not called: ejected " + cause + "; one call is trying it now"
-	case e.InS <= 0:
-		return "not called: ejected " + cause + "; the next call tries it"
+	case e.InS > 0:
+		return "not called: ejected " + cause + "; one call may try it " + in(e.InS)
+	case f.byCost() && relative >= dear:
+		// An open gate only lets it be picked; its cost still keeps it from being.
+		return fmt.Sprintf("not called: ejected %s; one call may try it now, which can take long, as a call to it costs %.1f times the median", cause, relative)
 	}
-	return "not called: ejected " + cause + "; one call tries it " + in(e.InS)
+	return "not called: ejected " + cause + "; one call may try it now"
 }
 
 // byCost tells whether the service's policy compares costs.

@@ -49,9 +49,11 @@ func TestWhy(t *testing.T) {
 		{"light", others, InstanceExplained{Weight: 10, Cost: CostExplained{Relative: 10, LatencyMS: 10, Load: 1}}, "others are preferred: a call to it costs 10.0 times the median, as its weight is 10"},
 		{"slow, and nobody compares", blind, InstanceExplained{Calls: 1, Share: 0.1, Cost: CostExplained{Relative: 9, LatencyMS: 90}}, "called: nothing is against it, it has 10 % of the calls"},
 		{"warming up", others, InstanceExplained{Warm: 0.4}, "warming up: it has just started and takes 40 % of its share"},
-		{"ejected", others, InstanceExplained{Ejection: ejected(EjectionExplained{KeptOut: true, InS: 3, Reason: "consecutive", Times: 1})}, "not called: ejected for failures in a row; one call tries it in 3s"},
-		{"ejected again", others, InstanceExplained{Ejection: ejected(EjectionExplained{KeptOut: true, InS: 20, Reason: "trial", Times: 3})}, "not called: ejected because its trial call failed as well, 3 times running; one call tries it in 20s"},
-		{"ejected for its share", others, InstanceExplained{Ejection: ejected(EjectionExplained{KeptOut: true, Reason: "share", Share: 0.6, Times: 1})}, "not called: ejected because 60 % of its calls failed, much more than the others'; the next call tries it"},
+		{"ejected", others, InstanceExplained{Ejection: ejected(EjectionExplained{KeptOut: true, InS: 3, Reason: "consecutive", Times: 1})}, "not called: ejected for failures in a row; one call may try it in 3s"},
+		{"ejected again", others, InstanceExplained{Ejection: ejected(EjectionExplained{KeptOut: true, InS: 20, Reason: "trial", Times: 3})}, "not called: ejected because its trial call failed as well, 3 times running; one call may try it in 20s"},
+		{"ejected for its share", others, InstanceExplained{Ejection: ejected(EjectionExplained{KeptOut: true, Reason: "share", Share: 0.6, Times: 1})}, "not called: ejected because 60 % of its calls failed, much more than the others'; one call may try it now"},
+		{"ejected and dear", others, InstanceExplained{Cost: CostExplained{Relative: 12}, Ejection: ejected(EjectionExplained{KeptOut: true, Reason: "consecutive", Times: 1})}, "not called: ejected for failures in a row; one call may try it now, which can take long, as a call to it costs 12.0 times the median"},
+		{"ejected and dear, and nobody compares", blind, InstanceExplained{Cost: CostExplained{Relative: 12}, Ejection: ejected(EjectionExplained{KeptOut: true, Reason: "consecutive", Times: 1})}, "not called: ejected for failures in a row; one call may try it now"},
 		{"on trial", others, InstanceExplained{Ejection: ejected(EjectionExplained{KeptOut: true, Trial: true, Reason: "consecutive", Times: 1})}, "not called: ejected for failures in a row; one call is trying it now"},
 		{"ejected in a panic", inPanic, InstanceExplained{Ejection: ejected(EjectionExplained{Reason: "consecutive", Times: 1})}, "called although ejected for failures in a row: so many are that nobody is kept out"},
 		{"ejected and alone", alone, InstanceExplained{Ejection: ejected(EjectionExplained{Reason: "consecutive", Times: 1})}, "called although ejected for failures in a row: nobody else can be called"},
@@ -181,6 +183,11 @@ func TestCompareKeepsNobodyOutWhereAllAre(t *testing.T) {
 	f.compare()
 	if !f.instances[0].Ejection.KeptOut || f.instances[2].Cost.Relative != 3 {
 		t.Errorf("compared they are %+v", f.instances)
+	}
+	f = &fleetExplained{instances: []InstanceExplained{{Cost: CostExplained{Seconds: 12}, Ejection: out()}, {Cost: CostExplained{Seconds: 1}}}}
+	f.compare()
+	if f.instances[0].Cost.Relative != 12 || f.instances[1].Cost.Relative != 0 {
+		t.Errorf("one that is out, and the only other one, are %+v", f.instances)
 	}
 }
 

@@ -23,7 +23,9 @@
 //
 // Guarantees:
 //   - An ejection lasts Base*2^k, k being the number of ejections before it, at
-//     most Max. When it is over one call is let through, the trial: success
+//     most Max. When it is over one call may be sent there, the trial; which
+//     one, and how soon, is up to whoever picks, and a policy that compares costs
+//     may take thousands of calls to pick an instance that failed. Success
 //     returns the instance, failure ejects it again, and a trial that says
 //     nothing (the caller gave up) leaves the place to the next call, as one
 //     does that takes longer than Max. Of such a one success still counts. A
