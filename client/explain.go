@@ -46,11 +46,11 @@ func (s *service) explain(now time.Time) ServiceExplained {
 	for _, d := range []*directory{s.grpc, s.http, s.netrpc} {
 		f := &fleetExplained{policy: s.policyName(), list: d.detector.State(now), routes: s.settings("").Routes, held: held(e.Breakers)}
 		f.explain(now, d, snapshot)
+		if err := d.nobody.Load(); err != nil && f.up == 0 {
+			e.nobody = append(e.nobody, fmt.Sprintf("nobody can be called over %s: %v", d.protocol, *err))
+		}
 		if len(f.instances) == 0 {
-			if err := d.nobody.Load(); err != nil {
-				e.nobody = append(e.nobody, fmt.Sprintf("nobody can be called over %s: %v", d.protocol, *err))
-			}
-			continue // else nobody has called over it
+			continue // nobody has called over it, or nobody can
 		}
 		e.Instances = append(e.Instances, f.instances...)
 		e.Protocols = append(e.Protocols, f.protocol(d))

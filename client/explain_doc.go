@@ -58,6 +58,7 @@ const (
 	StateDraining    = "draining"
 	StateQuarantined = "quarantined"
 	StateOutside     = "outside"
+	StateGone        = "gone"
 )
 
 // InstanceExplained is what a client knows of one instance.
@@ -75,8 +76,9 @@ type InstanceExplained struct {
 	Weight  int64  `json:"weight"`
 	// State is what the registry says: up, draining, or quarantined for one
 	// that it has lost without a word; or outside for one that is not in this
-	// client's subset, of which therefore no more is known. LostAt is since when it is lost, which
-	// one that is draining may be as well.
+	// client's subset, of which therefore no more is known; or gone for one that has
+	// left the list while calls run on it. LostAt is since when it is lost, which one
+	// that is draining may be as well.
 	State  string    `json:"state"`
 	LostAt time.Time `json:"lost_at,omitzero"`
 	// Connection is the state of the connection and of the health check on it.

@@ -95,7 +95,7 @@ func TestExplainNobody(t *testing.T) {
 		return err != nil && strings.Contains(err.Error(), "none of the 1 known instances")
 	})
 	got = w.explained(t)
-	if !strings.HasPrefix(got.Why, "0 of 1 instances take calls over grpc (1 not reached or not serving); nobody can be called over http: ") ||
+	if !strings.HasPrefix(got.Why, "nobody can be called over http: ") || !strings.Contains(got.Why, "; 0 of 1 instances take calls over grpc (1 not reached or not serving)") ||
 		!strings.Contains(kept(got, "rejected")[0].Detail, "none of the 1 known instances") {
 		t.Errorf("the page says %q, events are %+v", got.Why, got.Events)
 	}

@@ -62,11 +62,13 @@ func (f *fleetExplained) explain(now time.Time, d *directory, snapshot registry.
 		}
 		f.instances = append(f.instances, e)
 	}
+	f.addGone(now, d)
 	f.compare()
 	for i := range f.instances {
 		e := &f.instances[i]
-		e.verdict = f.judge(e)
-		e.Why = f.why(now, e)
+		if e.verdict = f.judge(e); e.verdict != verdictGone {
+			e.Why = f.why(now, e)
+		}
 	}
 }
 
@@ -91,7 +93,7 @@ func (f *fleetExplained) compare() {
 	for i := range f.instances {
 		e := &f.instances[i]
 		picks += e.Picks
-		if e.State == StateOutside || e.State == StateDraining && f.up > 0 || e.Connection.unusable() {
+		if e.State == StateGone || e.State == StateOutside || e.State == StateDraining && f.up > 0 || e.Connection.unusable() {
 			continue
 		}
 		f.wanting++

@@ -104,7 +104,7 @@ func (f *fleetExplained) countRoute(e *RouteExplained) {
 		if e.Name != route.Ordinary {
 			named = slices.Contains(inst.Routes, e.Name)
 		}
-		if !named {
+		if !named || inst.verdict == verdictGone {
 			continue
 		}
 		e.Instances++

@@ -17,6 +17,7 @@ const (
 	verdictDrains
 	verdictAway // not reached, or not serving
 	verdictOutside
+	verdictGone
 )
 
 // called tells whether the instance gets calls.
@@ -36,6 +37,8 @@ func (f *fleetExplained) fit(e *InstanceExplained) verdict {
 	c := &e.Connection
 	drains := e.State == StateDraining
 	switch {
+	case e.State == StateGone:
+		return verdictGone
 	case e.State == StateOutside:
 		return verdictOutside
 	case drains && f.spared(e.Protocol):
@@ -64,15 +67,18 @@ func (f *fleetExplained) spared(protocol string) bool {
 // whyProtocol is the sentence about who takes the calls over one protocol.
 func (e *ServiceExplained) whyProtocol(p ProtocolExplained) string {
 	total, lost, calls, failures, tooMany := 0, 0, 0, 0, 0
-	var judged [verdictOutside + 1]int
+	var judged [verdictGone + 1]int
 	var last []*InstanceExplained
 	for i := range e.Instances {
 		inst := &e.Instances[i]
 		if inst.Protocol != p.Protocol {
 			continue
 		}
-		total++
 		judged[inst.verdict]++
+		if inst.verdict == verdictGone {
+			continue
+		}
+		total++
 		calls, failures, tooMany = calls+inst.Calls+inst.Refused, failures+inst.Failures, tooMany+inst.Refused
 		if !inst.LostAt.IsZero() {
 			lost++
@@ -80,6 +86,9 @@ func (e *ServiceExplained) whyProtocol(p ProtocolExplained) string {
 		if inst.verdict == verdictLastResort {
 			last = append(last, inst)
 		}
+	}
+	if total == 0 {
+		return fmt.Sprintf("calls over %s still run on %d that left the list", p.Protocol, judged[verdictGone])
 	}
 	text := fmt.Sprintf("%d of %d instances take calls over %s", judged[verdictTakes]+len(last), total, p.Protocol)
 	if len(last) > 0 {
@@ -91,7 +100,7 @@ func (e *ServiceExplained) whyProtocol(p ProtocolExplained) string {
 		what string
 	}{
 		{judged[verdictHeld], "held back by the breaker"}, {judged[verdictEjected], "ejected"}, {judged[verdictDrains], "draining"}, {judged[verdictAway], "not reached or not serving"},
-		{lost, "lost by the registry"}, {judged[verdictOutside], "not in this client's subset"},
+		{lost, "lost by the registry"}, {judged[verdictOutside], "not in this client's subset"}, {judged[verdictGone], "gone while calls run on them"},
 	} {
 		if c.n > 0 {
 			but = append(but, fmt.Sprintf("%d %s", c.n, c.what))

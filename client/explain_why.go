@@ -29,6 +29,9 @@ func (f *fleetExplained) why(now time.Time, e *InstanceExplained) string {
 	switch {
 	case e.verdict == verdictOutside:
 		text = fmt.Sprintf("not called: not in this client's subset, which is %d of the %d instances", f.narrowed.kept, f.narrowed.of)
+		if e.InFlight > 0 {
+			text += fmt.Sprintf("; its calls in flight are %d", e.InFlight)
+		}
 	case e.verdict == verdictDrains:
 		text = "not called: it is draining, which it or an operator wants, and others can be called"
 	case e.verdict == verdictHeld:
@@ -238,11 +241,11 @@ func (e *ServiceExplained) why(known bool) string {
 			parts[0] += " yet"
 		}
 	}
-	for _, p := range e.Protocols {
-		parts = append(parts, e.whyProtocol(p))
-	}
 	if known {
 		parts = append(parts, e.nobody...)
+	}
+	for _, p := range e.Protocols {
+		parts = append(parts, e.whyProtocol(p))
 	}
 	if len(parts) == 0 {
 		parts = append(parts, "no call has been made yet")

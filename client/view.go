@@ -64,6 +64,7 @@ type directory struct {
 	size     atomic.Int64          // of the last view: how many can be picked
 	nobody   atomic.Pointer[error] // why the last view has no instances, nil if it has some or there was none
 	narrowed atomic.Pointer[narrowed]
+	gone     gone
 }
 
 func newDirectory(s *service, protocol string) *directory {
@@ -136,6 +137,7 @@ func (d *directory) view(snapshot registry.Snapshot, old *view) *view {
 		}
 	}
 	v.list = balancer.NewList(endpoints)
+	d.gone.replace(now, old, v)
 	d.size.Store(int64(len(endpoints)))
 	if len(v.nodes) == 0 {
 		v.err = d.lack(list)
