@@ -285,7 +285,7 @@ func (a *App) build() error {
 		},
 		HTTP:       s.Server.HTTP.server(),
 		TLS:        s.Server.TLS.server(func(e server.TLSEvent) { a.emit(ServerEvent{e}) }),
-		Reflection: s.Server.GRPC.Reflection, Debug: s.Server.Admin.Debug, Admin: a.adminPages(),
+		Reflection: s.Server.GRPC.Reflection, Debug: s.Server.Admin.Debug, Admin: a.adminPages(), About: aboutPages(), Status: a.statusLine,
 		UnaryPayload: a.opts.unaryPayload(), StreamPayload: a.opts.streamPayload(), Wrap: a.faultListener(),
 	})
 	if err != nil && s.Server.TLS.server(nil) != nil {

@@ -92,6 +92,10 @@ type Config struct {
 	// Admin are the pages of the admin listener by pattern; those below
 	// /debug/ are guarded by Debug.
 	Admin map[string]http.Handler
+	// About says in a sentence what each of these pages shows, by path, and Status
+	// how the process is: the index has both. Each may be nil.
+	About  map[string]string
+	Status func() string
 	// Debug says who may read /debug/ and use reflection on the admin
 	// listener: off, loopback or all; "" means loopback.
 	Debug string
