@@ -114,12 +114,20 @@ func (k methodKey) String() string {
 	return k.service + "/" + k.method
 }
 
+// explainSettings tells of the settings that are used: of one that is not valid, that
+// is the default.
 func explainSettings(method string, s Settings) SettingsExplained {
 	s = s.effective()
+	if !slices.Contains(balancer.Names(), s.Balancer) {
+		s.Balancer = balancer.NameAdaptive
+	}
+	if s.Breaker.Validate() != nil {
+		s.Breaker = breaker.Config{}
+	}
 	return SettingsExplained{
-		Method: method, TimeoutMS: millis(s.timeout(false)), StreamTimeoutMS: millis(s.timeout(true)), AttemptTimeoutMS: millis(s.AttemptTimeout),
+		Method: method, TimeoutMS: millis(s.timeout(false)), StreamTimeoutMS: millis(s.timeout(true)), AttemptTimeoutMS: millis(max(s.AttemptTimeout, 0)),
 		Attempts: s.Retry.MaxAttempts, Hedge: s.Hedge.Enabled,
-		Balancer: cmp.Or(s.Balancer, balancer.NameAdaptive), Breaker: cmp.Or(s.Breaker.Policy, breaker.PolicyAdaptive),
+		Balancer: s.Balancer, Breaker: cmp.Or(s.Breaker.Policy, breaker.PolicyAdaptive),
 		OwnBreaker: s.OwnBreaker, Ejection: !s.Ejection.Off,
 	}
 }
