@@ -62,7 +62,7 @@ func (s *service) explain(now time.Time) ServiceExplained {
 
 // policyName is the policy of the service that is used.
 func (s *service) policyName() string {
-	if name := s.settings("").Balancer; s.policies[name] != nil {
+	if name := s.settings("").Balancer; slices.Contains(balancer.Names(), name) {
 		return name
 	}
 	return balancer.NameAdaptive

@@ -307,7 +307,7 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	}
 	a := attemptOf(info.Ctx)
 	if a == nil { // a call around the interceptors
-		a = &attempt{Context: info.Ctx, service: s, policy: s.policy("")}
+		a = &attempt{Context: info.Ctx, service: s, policy: s.grpc.policies.get("")}
 	}
 	if before := a.node.Load(); before != nil {
 		// grpc itself sends again what the instance provably did not process.

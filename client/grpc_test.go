@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -245,6 +246,33 @@ func TestRoundRobinSetting(t *testing.T) {
 	}
 	if counts["a"] != 10 || counts["b"] != 10 || counts["c"] != 10 {
 		t.Errorf("30 calls went to %v", counts)
+	}
+}
+
+// TestRoundRobinOfEach: whose turn it is over one protocol is not moved on by calls
+// over another one.
+func TestRoundRobinOfEach(t *testing.T) {
+	w := newWorld(t, client.WithSettings(func(string, string) client.Settings {
+		return client.Settings{Balancer: balancer.NameRoundRobin}
+	}))
+	w.start(t, "a", nil)
+	w.start(t, "b", nil)
+	c, d := w.web(t, "c", nil), w.web(t, "d", nil)
+	conn := w.conn(t)
+	connected(t, conn, 2)
+	grpc := map[string]int{}
+	for range 20 {
+		id, err := call(t.Context(), conn, methodGet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		grpc[id]++
+		if _, _, err := text(t, w.client.HTTP("echo"), http.MethodGet, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if grpc["a"] != 10 || c.calls.Load() != 10 || d.calls.Load() != 10 {
+		t.Errorf("20 calls over each went to %v, and to c %d and d %d times", grpc, c.calls.Load(), d.calls.Load())
 	}
 }
 

@@ -143,7 +143,7 @@ func (l *loop) limit(call *middleware.Call) bool {
 
 func (l *loop) attempt(ctx context.Context, call *middleware.Call) *attempt {
 	a := newAttempt(call.Kind.Stream())
-	a.Context, a.service, a.policy, a.key = ctx, l.service, l.service.policy(l.set.Balancer), l.key
+	a.Context, a.service, a.policy, a.key = ctx, l.service, l.home.policies.get(l.set.Balancer), l.key
 	a.route, a.named, a.tried = l.route, l.set.Balancer, l.tried
 	if l.lead != nil {
 		l.lead.Store(a)

@@ -59,6 +59,7 @@ type directory struct {
 	service  *service
 	protocol string
 	set      balancer.Set
+	policies policies
 	detector *outlier.Detector
 	routes   routeBooks
 	size     atomic.Int64          // of the last view: how many can be picked
@@ -68,7 +69,7 @@ type directory struct {
 }
 
 func newDirectory(s *service, protocol string) *directory {
-	return &directory{service: s, protocol: protocol, detector: outlier.New(outlier.Config{}, nil)}
+	return &directory{service: s, protocol: protocol, policies: newPolicies(), detector: outlier.New(outlier.Config{}, nil)}
 }
 
 // view turns a registry's list into a view. Instances without an endpoint for
