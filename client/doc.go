@@ -47,6 +47,10 @@
 //     called; without any, those that are connected are called all the same.
 //   - A call whose retries are used up returns an error that keeps the layers
 //     above from retrying as well; see [middleware.NoRetry].
+//   - The error of a call whose deadline is over says what was called, where, how
+//     long it was given and whose limit that was; the error of one that ended with
+//     its connection over gRPC says where. Codes, details and what errors.Is finds
+//     are those of the transport's error.
 //   - A stream is never repeated unless it was never sent, and an HTTP request
 //     whose body cannot be had again is not even then.
 //   - Over HTTP at most [Settings].MaxConnections connections to an instance are

@@ -70,6 +70,7 @@ func (l *loop) run(ctx context.Context, call *middleware.Call) error {
 		}
 		decision := l.decide(ctx, a, call, err)
 		if !decision.Retry {
+			err = a.explained(call, &l.set, err)
 			s.gaveUp(a, call, decision.Reason, err)
 			if exhausted(l.set, decision.Reason) || call.Reply(middleware.HeaderNoRetry) != "" {
 				return middleware.NoRetry(err)
@@ -82,7 +83,7 @@ func (l *loop) run(ctx context.Context, call *middleware.Call) error {
 		})
 		l.avoid(a)
 		if !wait(ctx, decision.Delay) {
-			return middleware.Status(ctx.Err()).Err()
+			return a.explained(call, &l.set, middleware.Status(ctx.Err()).Err())
 		}
 	}
 }
@@ -142,7 +143,7 @@ func (l *loop) limit(call *middleware.Call) bool {
 }
 
 func (l *loop) attempt(ctx context.Context, call *middleware.Call) *attempt {
-	a := newAttempt(call.Kind.Stream())
+	a := newAttempt(call)
 	a.Context, a.service, a.policy, a.key = ctx, l.service, l.home.policies.get(l.set.Balancer), l.key
 	a.route, a.named, a.tried = l.route, l.set.Balancer, l.tried
 	if l.lead != nil {
@@ -177,7 +178,7 @@ func (l *loop) send(a *attempt, call *middleware.Call, number int) error {
 	}
 	if t := l.set.AttemptTimeout; t > 0 && call.Idempotency.Safe() && !call.Kind.Stream() {
 		var cancel context.CancelFunc
-		a.Context, cancel = context.WithTimeout(a.Context, t)
+		a.Context, cancel = context.WithTimeoutCause(a.Context, t, deadline.ErrAttempt)
 		defer cancel()
 		deadline.Propagate(a, call)
 	} else if number > 1 {
