@@ -104,12 +104,12 @@ func (a *attempt) limit(call *middleware.Call, set *Settings) (given time.Durati
 		given = given.Round(time.Millisecond)
 	}
 	key, field := "clients."+a.service.name+".", "Timeout"
-	switch context.Cause(a) {
-	case deadline.ErrServed:
+	switch cause := context.Cause(a); {
+	case errors.Is(cause, deadline.ErrServed):
 		return given, "the deadline of the call that is served here"
-	case deadline.ErrAttempt:
-		return set.AttemptTimeout, fmt.Sprintf("%sattempt_timeout, client.Settings.AttemptTimeout in code", key)
-	case deadline.ErrTimeout:
+	case errors.Is(cause, deadline.ErrAttempt):
+		return set.AttemptTimeout, key + "attempt_timeout, client.Settings.AttemptTimeout in code"
+	case errors.Is(cause, deadline.ErrTimeout):
 		if a.stream {
 			key, field = key+"methods."+call.Method+".", "StreamTimeout"
 		}

@@ -36,6 +36,7 @@ func served(ctx context.Context, left time.Duration, handle func(context.Context
 // TestDeadlineErrors: they say what was called, where, how long it was given, and
 // whose limit that was.
 func TestDeadlineErrors(t *testing.T) {
+	t.Parallel()
 	hang := func(ctx context.Context, _ string) error {
 		<-ctx.Done()
 		return ctx.Err()

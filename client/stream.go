@@ -28,6 +28,7 @@ func newAttempt(call *middleware.Call) *attempt {
 	}
 	a := &struct {
 		attempt
+
 		out stream
 	}{}
 	a.stream, a.attempt.out = true, &a.out
