@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	"plinth.internal/apierror"
 	"plinth.internal/client/balancer"
 	"plinth.internal/client/breaker"
@@ -185,6 +187,9 @@ func (l *loop) send(a *attempt, call *middleware.Call, number int) error {
 		deadline.Propagate(a, call) // less is left than at the first attempt
 	}
 	err := l.next(a, call)
+	if err != nil && middleware.Code(err) == codes.DeadlineExceeded {
+		a.late() // so that the context says so, and not that it was cancelled here
+	}
 	n := a.node.Load()
 	if n == nil {
 		if addr := a.remote.Load(); addr != nil {
