@@ -36,7 +36,9 @@ type RegistryHealth struct {
 	State     string  `json:"state"`
 	Since     string  `json:"since"`
 	LeaseTTLS float64 `json:"lease_ttl_s"`
-	Error     string  `json:"error"`
+	// Error is why the state is not registered, or, where it is, why it will
+	// not be for long: the registry does not answer.
+	Error string `json:"error"`
 	// Override is what an operator wants of the instance, nil for nothing.
 	Override *OverrideHealth `json:"override,omitempty"`
 }
@@ -112,7 +114,7 @@ func (a *App) healthOf(report health.Report) HealthDocument {
 			doc.Status = HealthDegraded
 		}
 	}
-	if status.State == registry.Lost || status.State == registry.Registering {
+	if status.State == registry.Lost || status.State == registry.Registering || status.Err != nil {
 		doc.Status = HealthDegraded
 	}
 	if !report.Ready {

@@ -124,7 +124,7 @@ func (r *Registry) watched(service string) *watch {
 
 // join returns the watch of the service, making one for the first watcher.
 func (r *Registry) join(service string) (*watch, error) {
-	if err := validService(service); err != nil {
+	if err := validName(service); err != nil {
 		return nil, err
 	}
 	r.mu.Lock()

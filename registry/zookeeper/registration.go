@@ -35,6 +35,8 @@ type registration struct {
 	done   chan struct{}      // closed when keep has ended
 	lost   chan struct{}      // closed with err
 
+	registry.Doubts // that of the last look at the node
+
 	busy   chan struct{} // capacity 1: held while the node is read or written
 	values [][]byte      // what was written last, and later without knowing whether it arrived; with busy
 	err    error         // why the entry is lost; read after lost
@@ -207,6 +209,7 @@ func (r *registration) keep(ctx context.Context, expires time.Time) {
 			return
 		case err == nil:
 			expires = began.Add(r.ttl)
+			r.SetDoubt(nil)
 			timer.Reset(backoff.Around(every, 0.2))
 		case errors.Is(err, errGone):
 			r.lose(err)
@@ -215,6 +218,7 @@ func (r *registration) keep(ctx context.Context, expires time.Time) {
 			r.lose(fmt.Errorf("%w: not confirmed for %v: %w", errGone, r.ttl, err))
 			return
 		default:
+			r.SetDoubt(err)
 			timer.Reset(min(hurry, time.Until(expires)))
 		}
 	}
