@@ -235,7 +235,9 @@ func (b *binder) leaf(v reflect.Value, key string) {
 			continue
 		}
 		if err := set(v, it); err != nil {
-			b.errs = append(b.errs, &Error{Source: it.source, Key: key, Value: shown(it.value, holdsSecret(v.Type())), Problem: err.Error()})
+			b.errs = append(b.errs, &Error{
+				Source: it.source, Key: key, Value: shown(it.value, holdsSecret(v.Type())), Empty: it.value == "" && !it.isList, Problem: err.Error(),
+			})
 			continue
 		}
 		source = it.source

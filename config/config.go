@@ -86,6 +86,8 @@ type Error struct {
 	Key string
 	// Value is what was given; "" for a problem of the key itself.
 	Value string
+	// Empty says that Value is "" because that was given.
+	Empty bool
 	// Problem says what is wrong and what is wanted.
 	Problem string
 
@@ -105,7 +107,7 @@ func (e *Error) Error() string {
 		b.WriteString(e.Key)
 		b.WriteString(": ")
 	}
-	if e.Value != "" {
+	if e.Value != "" || e.Empty {
 		b.WriteString(strconv.Quote(e.Value))
 		b.WriteByte(' ')
 	}

@@ -95,11 +95,13 @@ func (b *binder) report(path string, err error) {
 		}
 		key := join(path, bad.key)
 		entry := b.entries[key]
-		value := ""
+		value, empty := "", false
 		if !bad.unshown {
 			value = Mask(entry.Value)
+			said := strings.Contains(bad.problem, "empty")
+			empty = value == "" && !said && entry.Source.Kind != KindDefault && reflect.ValueOf(entry.value).Kind() == reflect.String
 		}
-		b.errs = append(b.errs, &Error{Source: b.origin(key, path, bad.problem), Key: key, Value: value, Problem: bad.problem, passing: bad.passing})
+		b.errs = append(b.errs, &Error{Source: b.origin(key, path, bad.problem), Key: key, Value: value, Empty: empty, Problem: bad.problem, passing: bad.passing})
 	}
 }
 

@@ -160,7 +160,11 @@ func (t *telemetrySettings) Validate() error {
 		errs = append(errs, config.Invalid("trace.sample", "is not a share between 0 and 1"))
 	}
 	var v violations
-	v.userinfo("trace.endpoint", "give the exporter its headers in OTEL_EXPORTER_OTLP_HEADERS instead", t.Trace.Endpoint)
+	if v.userinfo("trace.endpoint", "give the exporter its headers in OTEL_EXPORTER_OTLP_HEADERS instead", t.Trace.Endpoint); len(v) == 0 && t.Trace.Endpoint != "" {
+		if err := trace.CheckEndpoint(t.Trace.Endpoint); err != nil {
+			v = append(v, config.Invalid("trace.endpoint", "%v", err))
+		}
+	}
 	return errors.Join(append(errs, v...)...)
 }
 

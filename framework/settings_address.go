@@ -76,3 +76,19 @@ func isDialable(s string) bool {
 	_, err = netip.ParseAddr(host)
 	return err == nil || isDNSName(host)
 }
+
+// isEtcdEndpoint reports an address as etcd's client takes it: host:port alone or in
+// a URL, or the path of a socket on this machine.
+func isEtcdEndpoint(s string) bool {
+	scheme, rest, ok := strings.Cut(s, "://")
+	if !ok {
+		return isDialable(s)
+	}
+	switch scheme {
+	case "http", "https":
+		return isDialable(strings.TrimSuffix(rest, "/"))
+	case "unix", "unixs":
+		return rest != ""
+	}
+	return false
+}

@@ -42,10 +42,39 @@ func TestAddresses(t *testing.T) {
 		{"service.zone", long, "makes the instance's entry in the registry too large"},
 		{"service.version", long, "makes the instance's entry in the registry too large"},
 		{"service.metadata.note", long, "makes the instance's entry in the registry too large"},
+		{"registry.endpoints", "etcd:2379", ""},
+		{"registry.endpoints", "127.0.0.1:2379, http://etcd-1.etcd:2379, https://[::1]:2379/", ""},
+		{"registry.endpoints", "unix:///run/etcd.sock", ""},
+		{"registry.endpoints", "bogus", `has "bogus", want host:port, http://host:port or https://host:port`},
+		{"registry.endpoints", "127.0.0.1:2379,127.0.0.1", `has "127.0.0.1", want`},
+		{"registry.endpoints", "etcd:port", `has "etcd:port", want`},
+		{"registry.endpoints", "etcd:99999", `has "etcd:99999", want`},
+		{"registry.endpoints", "etcd:0", `has "etcd:0", want`},
+		{"registry.endpoints", ":2379", `has ":2379", want`},
+		{"registry.endpoints", "http://", `has "http://", want`},
+		{"registry.endpoints", "http://etcd", `has "http://etcd", want`},
+		{"registry.endpoints", "http://etcd:2379/v3", `has "http://etcd:2379/v3", want`},
+		{"registry.endpoints", "ftp://x:1", `has "ftp://x:1", want`},
+		{"registry.endpoints", "a b:2379", `has "a b:2379", want`},
+		{"telemetry.trace.endpoint", "http://127.0.0.1:1", ""},
+		{"telemetry.trace.endpoint", "grpcs://otel.example", ""},
+		{"telemetry.trace.endpoint", "bogus", "is not a URL such as http://host:4318"},
+		{"telemetry.trace.endpoint", "http://:4318", "is not a URL such as http://host:4318"},
+		{"telemetry.trace.endpoint", "ftp://x:1", `has scheme "ftp", want http, https, grpc or grpcs`},
+		{"telemetry.trace.endpoint", "http://x:99999", "has port 99999, want one from 1 to 65535"},
+		{"clients.price-list.timeout", "1s", ""},
+		{"clients.größe.timeout", "1s", "cannot be the name of a service"},
+		{"clients.a b.timeout", "1s", "cannot be the name of a service"},
+		{"telemetry.log.level", "", "is none of debug, info, warn, error"},
 	} {
 		shown := tc.value[:min(len(tc.value), 50)]
 		app, err := framework.New("front", func(context.Context, *framework.Service) error { return nil },
-			framework.WithConfigFile(""), framework.WithEnviron(nil), framework.WithLogOutput(t.Output()), framework.WithSetting(tc.key, tc.value))
+			framework.WithConfigFile(""), framework.WithEnviron(nil), framework.WithLogOutput(t.Output()),
+			framework.WithSetting("registry.snapshot_dir", "off"), framework.WithSetting("server.tls.mode", "insecure"),
+			framework.WithSetting("clients.default.tls.mode", "insecure"), framework.WithSetting(tc.key, tc.value))
+		if bad, ok := errors.AsType[*config.Error](err); ok && tc.value == "" && !strings.Contains(bad.Error(), `: "" is`) {
+			t.Errorf("%s: %v, want the empty value shown", tc.key, err)
+		}
 		if tc.want == "" {
 			if err == nil {
 				err = app.Run(stopped) // which ends what New has begun

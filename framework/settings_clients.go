@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"plinth.internal/client"
 	"plinth.internal/client/balancer"
 	"plinth.internal/client/breaker"
 	"plinth.internal/config"
@@ -191,10 +192,16 @@ func (v *violations) share(key string, x float64) {
 // Validate checks that the levels of each client fit together, and what files a
 // change names; what is wrong on one level the level itself has said.
 func (s *settings) Validate() error {
-	if !s.levelsHold() {
-		return nil
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(s.Clients)) {
+		if err := client.CheckName(name); err != nil {
+			errs = append(errs, config.Invalid("clients."+name, "cannot be the name of a service: %v", err))
+		}
 	}
-	errs := []error{checkDefaultTarget(s.Clients)}
+	if !s.levelsHold() {
+		return errors.Join(errs...)
+	}
+	errs = append(errs, checkDefaultTarget(s.Clients))
 	t := newClientTable(s.Clients)
 	for _, k := range slices.SortedFunc(maps.Keys(t.resolved), clientKey.compare) {
 		if err := t.resolved[k].Validate(); err != nil {
