@@ -237,8 +237,7 @@ func byKey(a, b Entry) int { return strings.Compare(a.Key, b.Key) }
 // Unused reports the values that were given but that no [Bind] asked for, which
 // are most often misspelt. Call it when everything is bound.
 func (c *Config) Unused() error {
-	s := c.state.Load()
-	return s.current.unused(s.used, s.entries)
+	return c.state.Load().unused()
 }
 
 func unknownKey(src Source, key string, entries map[string]entry) error {

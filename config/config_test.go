@@ -303,7 +303,7 @@ func TestMaps(t *testing.T) {
 		},
 		// A name in capitals cannot be told from any other, and a method that
 		// nobody has must not look like a setting that works.
-		{"variable for an unknown method", "clients:\n  a:\n    timeout: 1s\n", []string{"PLINTH_CLIENTS_A_METHODS_GET_TIMEOUT=2s"}, nil, nil, "PLINTH_CLIENTS_A_METHODS_GET_TIMEOUT"},
+		{"variable for an unknown method", "clients:\n  a:\n    timeout: 1s\n", []string{"PLINTH_CLIENTS_A_METHODS_GET_TIMEOUT=2s"}, nil, nil, "a variable can only change keys that a file or a flag names"},
 		{"variable for a method of an unknown client", "", []string{"PLINTH_CLIENTS_A_METHODS_GET_TIMEOUT=2s"}, nil, nil, "PLINTH_CLIENTS_A_METHODS_GET_TIMEOUT"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

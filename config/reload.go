@@ -221,7 +221,7 @@ func (c *Config) next(old *state, texts []text) (*state, error) {
 	}
 	if len(errs) == 0 {
 		ignored, err := c.strays(next)
-		errs = append(errs, current.unused(next.used, next.entries), err)
+		errs = append(errs, next.unused(), err)
 		next.ignored = ignored
 	}
 	next.restart = slices.Sorted(maps.Keys(restart))

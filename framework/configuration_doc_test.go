@@ -34,7 +34,9 @@ clients:
 
 Durations have a unit: ` + "`500ms`, `2s`, `1m30s`" + `. Lists are separated by commas in the environment and on the command line. ` + "`<name>`" + ` is a service or
 a method; for clients the most specific value wins: ` + "`clients.default`, `clients.<service>`, `clients.<service>.methods.<Method>`" + `. In the environment
-the dashes of a service's name are ` + "`_`: `PLINTH_CLIENTS_PRICE_LIST_TIMEOUT` is `clients.price-list.timeout`" + `.
+the dashes of a service's name are ` + "`_`: `PLINTH_CLIENTS_PRICE_LIST_TIMEOUT` is `clients.price-list.timeout`" + `. A variable does not tell upper from lower
+case, so that it can change ` + "`clients.billing.methods.Charge`" + ` where a file or a flag names ` + "`Charge`" + `, and not add it; a flag can do both. ` + "`<Method>`" + ` is the
+bare name, ` + "`Charge` and not `billing.v1.Billing/Charge`" + `.
 
 Unknown keys and bad values end the start with an error that names the place, the key, the value and what is wanted. ` + "`/debug/config`" + ` shows every
 value in use and where it came from; where one stands for something else, as one that is not set does most often, ` + "`effective`" + ` says for what
