@@ -215,6 +215,9 @@ func Load(opts ...Option) (*Config, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	for i, t := range texts {
+		c.documents[i].absent = t.missing()
+	}
 	c.offered = texts
 	c.state.Store(&state{start: all, current: all, texts: texts, entries: map[string]entry{}, used: map[*item]bool{}})
 	c.status.Store(&Status{})

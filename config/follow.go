@@ -67,10 +67,11 @@ func (c *Config) awaitFeed(ctx context.Context) []text {
 // found the same new content: a file that is being written is left alone until it
 // is whole, so a change is in use after two intervals at most. It reads by the
 // file's name, and so follows editors that put another file in its place, links
-// that are turned elsewhere, and an optional file that appears later. A file that
-// is gone or cannot be read is rejected as a bad one is. Documents of the feed are
-// taken as soon as it has them, and kept on disk once they are in use. What was
-// rejected for something outside of the documents ([InvalidNow]) is tried again.
+// that are turned elsewhere, and an optional file that appears later and goes again.
+// One that was there at the start and is gone, or that cannot be read, is rejected as
+// a bad one is. Documents of the feed are taken as soon as it has them, and kept on
+// disk once they are in use. What was rejected for something outside of the documents
+// ([InvalidNow]) is tried again.
 //
 // Tell is called for what happens, from Follow's own goroutine; it may be nil.
 // Follow returns when ctx ends, or at once where there is nothing to follow. Start
