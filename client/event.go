@@ -224,8 +224,9 @@ type TLSReloaded struct {
 	NotAfter time.Time
 }
 
-// TLSRejected says that changed files for TLS are not good. What they held before
-// stays in use; without any such there are no connections.
+// TLSRejected says that changed files for TLS are not good, or that the certificate
+// in use has expired. What they held before stays in use; without any such there
+// are no connections.
 type TLSRejected struct {
 	// Services and Files are as in [TLSReloaded].
 	Services []string

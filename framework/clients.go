@@ -74,7 +74,7 @@ func describeClient(e client.Event) string {
 		return "certificates for calls changed"
 	case client.TLSRejected:
 		if !e.Kept {
-			return "certificates for calls cannot be used, no connection is made until they can"
+			return "certificates for calls cannot be used, new connections fail until they can"
 		}
 		return "certificates for calls rejected, the last good ones stay in use"
 	case client.TokenExposed:

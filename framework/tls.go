@@ -126,10 +126,13 @@ func (a *App) countServer(e server.TLSEvent) {
 }
 
 func describeServer(e server.TLSEvent) string {
-	switch e.(type) {
+	switch e := e.(type) {
 	case server.TLSReloaded:
 		return "certificates of the server changed"
 	case server.TLSRejected:
+		if !e.Kept {
+			return "certificates of the server cannot be used, callers refuse them"
+		}
 		return "certificates of the server rejected, the last good ones stay in use"
 	case server.TLSRefused:
 		return "caller refused"

@@ -22,11 +22,13 @@ type TLSReloaded struct {
 	NotAfter time.Time
 }
 
-// TLSRejected says that changed files are not good. What they held before stays
-// in use.
+// TLSRejected says that changed files are not good, or that the certificate in use
+// has expired. What they held before stays in use.
 type TLSRejected struct {
 	// Err says which file, and what is wrong.
 	Err error
+	// Kept is set where what stays in use is good.
+	Kept bool
 }
 
 // The reasons of a [TLSRefused].

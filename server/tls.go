@@ -91,6 +91,9 @@ type TLSStatus struct {
 	Files string
 	// NotAfter is when the certificate in use expires.
 	NotAfter time.Time
+	// RenewBy is when it should have been renewed: seven days before, or a third
+	// of its life if that is less.
+	RenewBy time.Time
 	// Err is why what the files hold is not in use, or why what is in use is
 	// of no use any more; nil while all is well.
 	Err error
@@ -102,7 +105,7 @@ func (s *Server) TLSStatus() (status TLSStatus, ok bool) {
 		return TLSStatus{}, false
 	}
 	set := s.secure.set
-	return TLSStatus{Files: set.Files().String(), NotAfter: set.Current().NotAfter(), Err: set.Err(time.Now())}, true
+	return TLSStatus{Files: set.Files().String(), NotAfter: set.Current().NotAfter(), RenewBy: set.Current().RenewBy(), Err: set.Err(time.Now())}, true
 }
 
 // secure is the TLS of one server.
@@ -141,7 +144,7 @@ func (s *secure) follow(ctx context.Context) {
 	}
 	tlsfiles.Follow(ctx, each, func(set *tlsfiles.Set, err error) {
 		if err != nil {
-			s.cfg.Events(TLSRejected{Err: fmt.Errorf("server.tls: %w", err)})
+			s.cfg.Events(TLSRejected{Err: fmt.Errorf("server.tls: %w", err), Kept: set.Current().Valid(time.Now()) == nil})
 			return
 		}
 		s.cfg.Events(TLSReloaded{Files: set.Files().String(), NotAfter: set.Current().NotAfter()})

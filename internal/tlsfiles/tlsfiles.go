@@ -55,7 +55,7 @@ type Material struct {
 
 // Valid errs if the certificate has expired or is not valid yet.
 func (m *Material) Valid(now time.Time) error {
-	if m.Certificate == nil {
+	if m == nil || m.Certificate == nil {
 		return nil
 	}
 	leaf := m.Certificate.Leaf
@@ -75,6 +75,16 @@ func (m *Material) NotAfter() time.Time {
 		return time.Time{}
 	}
 	return m.Certificate.Leaf.NotAfter
+}
+
+// RenewBy is the time from which on the certificate should have been renewed: seven
+// days before it expires, or a third of its life if that is less; zero without one.
+func (m *Material) RenewBy() time.Time {
+	if m == nil || m.Certificate == nil {
+		return time.Time{}
+	}
+	leaf := m.Certificate.Leaf
+	return leaf.NotAfter.Add(-min(7*24*time.Hour, leaf.NotAfter.Sub(leaf.NotBefore)/3))
 }
 
 // Read reads the files. It errs if one cannot be read, holds nothing of what it
@@ -197,15 +207,16 @@ func (s *Set) Refresh() error {
 
 // Poll reads the files, and takes or rejects what they hold once two readings in
 // a row have found the same: half of a change is left alone. A certificate that
-// is not valid now is rejected as well. It reports whether there is news, and as
-// err what was rejected; nil for what was taken.
+// is not valid now is rejected as well, be it new or the one in use, whose time
+// has come. It reports whether there is news, and as err what was rejected; nil
+// for what was taken.
 func (s *Set) Poll(now time.Time) (changed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, err := read(s.files)
 	settled := c == s.last
 	s.last = c
-	if !settled || s.err == nil && s.told == (news{content: c}) {
+	if !settled || s.err == nil && s.told == (news{content: c}) && s.current.Load().Valid(now) == nil {
 		return false, nil
 	}
 	var m *Material
