@@ -11,6 +11,7 @@ import (
 
 	"plinth.internal/client/balancer"
 	"plinth.internal/internal/backoff"
+	"plinth.internal/middleware"
 	"plinth.internal/middleware/load"
 )
 
@@ -103,6 +104,11 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	set := s.settings("")
 	resp, err := n.pool.transport(&set).RoundTrip(out)
+	if err == nil && wantsTLS(resp, &set) {
+		_ = resp.Body.Close()
+		err = &dialError{fmt.Errorf("%s at %s speaks TLS only, and was called without: set clients.%s.tls.mode, or clients.default.tls.mode, to tls or mtls",
+			s.name, n.addr, s.name)}
+	}
 	if err == nil {
 		a.answer(n)
 		n.rest.over()
@@ -130,6 +136,12 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 		err = lost
 	}
 	return nil, &unreachableError{service: s.name, instance: n.id, addr: n.addr, err: err}
+}
+
+// wantsTLS reports the answer of a port that speaks TLS to a request without: it is
+// no answer of the service, whose caller has done nothing wrong.
+func wantsTLS(resp *http.Response, set *Settings) bool {
+	return resp.StatusCode == http.StatusBadRequest && resp.Close && resp.Header.Get(middleware.HeaderWantsTLS) != "" && !set.TLS.protects()
 }
 
 // crowded says that a request may have waited for a connection; "" if it has not.

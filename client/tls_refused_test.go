@@ -7,10 +7,13 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	"plinth.internal/client"
 	"plinth.internal/client/balancer"
 	"plinth.internal/health"
 	"plinth.internal/internal/tlsfiles/tlstest"
+	"plinth.internal/middleware"
 	"plinth.internal/registry"
 	"plinth.internal/server"
 )
@@ -187,5 +190,49 @@ func TestRefusedByOne(t *testing.T) {
 	}
 	if told["grpc"] != 1 || told["http"] != 1 || len(told) != 2 {
 		t.Errorf("told %v, want each protocol once", told)
+	}
+}
+
+// TestPlainToTLS: a request without TLS to a port that speaks it is refused by
+// nobody's handler: it is made elsewhere, or fails as what cannot be reached.
+func TestPlainToTLS(t *testing.T) {
+	a := tlstest.NewAuthority(t, "first")
+	theirs := tlstest.NewDir(t, t.TempDir(), a.PEM(), a.Issue(t, "echo"))
+	for name, tls := range map[string]*client.TLS{"unsaid": nil, "insecure": {Mode: client.TLSInsecure}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, client.WithSettings(func(string, string) client.Settings {
+				s := client.DefaultSettings()
+				s.TLS, s.Balancer = tls, balancer.NameRoundRobin
+				return s
+			}))
+			w.guard(t, "strict", &server.TLS{CertFile: theirs.Cert, KeyFile: theirs.Key})
+			_, _, err := text(t, w.client.HTTP("echo"), http.MethodPost, strings.NewReader("x"))
+			if err == nil || middleware.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "speaks TLS only, and was called without: set clients.echo.tls.mode") {
+				t.Errorf("nobody else there: %v", err)
+			}
+			w.guard(t, "plain", nil)
+			eventually(t, "the other one is known", func() bool {
+				code, _, err := text(t, w.client.HTTP("echo"), http.MethodGet, nil)
+				return err == nil && code == http.StatusOK
+			})
+			for range 20 {
+				if code, _, err := text(t, w.client.HTTP("echo"), http.MethodPost, strings.NewReader("x")); err != nil || code != http.StatusOK {
+					t.Errorf("with another one there: %d, %v", code, err)
+				}
+				pause(t.Context(), 20*time.Millisecond)
+			}
+		})
+	}
+}
+
+// TestWantsTLSOfAHandler: the same words of a handler are its answer.
+func TestWantsTLSOfAHandler(t *testing.T) {
+	w := newWorld(t)
+	w.guardWith(t, nil, func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set(middleware.HeaderWantsTLS, "1") // as a proxy that passes it on would
+		rw.WriteHeader(http.StatusBadRequest)
+	})
+	if code, _, err := text(t, w.client.HTTP("echo"), http.MethodPost, nil); err != nil || code != http.StatusBadRequest {
+		t.Errorf("%d, %v; want 400", code, err)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"plinth.internal/middleware"
 )
 
 const (
@@ -140,7 +142,8 @@ func (l *tlsListener) linger(raw net.Conn, err error) {
 	defer context.AfterFunc(l.ctx, func() { _ = raw.Close() })()
 	_ = raw.SetDeadline(time.Now().Add(lingerTimeout)) // if this errs it is closed already
 	if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && plain.Conn != nil && l.name == HTTP {
-		_, _ = io.WriteString(raw, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n"+
+		_, _ = io.WriteString(raw, "HTTP/1.1 400 Bad Request\r\nConnection: close, "+middleware.HeaderWantsTLS+"\r\n"+
+			middleware.HeaderWantsTLS+": 1\r\nContent-Type: text/plain\r\n\r\n"+
 			"this port speaks TLS: call it by https, with Plinth set clients.<service>.tls.mode to tls or mtls\n")
 	}
 	if half, ok := raw.(interface{ CloseWrite() error }); ok {
