@@ -32,7 +32,7 @@ func TestEveryEventIsRendered(t *testing.T) {
 		"../middleware/limit": {LimitEvent{limit.SheddingBegan{}}, LimitEvent{limit.SheddingEnded{}}, LimitEvent{limit.CallerLimited{}}},
 		"../middleware/auth":  {AuthEvent{auth.KeysChanged{}}, AuthEvent{auth.KeysFailed{Err: err}}},
 		"../server": {
-			ServerEvent{server.TLSReloaded{}}, ServerEvent{server.TLSRejected{Err: err}}, ServerEvent{server.TLSRejected{Err: err, Kept: true}}, ServerEvent{server.TLSRefused{Err: err}},
+			ServerEvent{server.TLSReloaded{}}, ServerEvent{server.TLSRejected{Err: err}}, ServerEvent{server.TLSRejected{Err: err, Kept: true}}, ServerEvent{server.TLSRefused{Err: err}}, ServerEvent{server.TLSPlain{}},
 		},
 		"../config": {
 			ConfigEvent{config.Applied{}}, ConfigEvent{config.Rejected{Err: err}}, ConfigEvent{config.RestartNeeded{}},

@@ -57,6 +57,18 @@ type TLSRefused struct {
 	Err error
 }
 
+// TLSPlain says that callers without TLS were served, which permissive mode lets.
+// It is told at most once in 10 s for each listener.
+type TLSPlain struct {
+	// Listener is the name of the listener, grpc or http.
+	Listener string
+	// Remote is the address of the last one.
+	Remote string
+	// Times is how many connections there were since it was last told.
+	Times int
+}
+
+func (TLSPlain) event()    {}
 func (TLSReloaded) event() {}
 func (TLSRejected) event() {}
 func (TLSRefused) event()  {}

@@ -113,6 +113,7 @@ type secure struct {
 	cfg      TLS
 	set      *tlsfiles.Set
 	refusals refusals
+	plain    refusals // of nobody: the callers without TLS, by the listener
 }
 
 func newSecure(cfg TLS) (*secure, error) {
@@ -139,6 +140,9 @@ func (s *secure) follow(ctx context.Context) {
 	each := func() []*tlsfiles.Set {
 		for _, e := range s.refusals.due(time.Now()) {
 			s.cfg.Events(e)
+		}
+		for _, e := range s.plain.due(time.Now()) {
+			s.cfg.Events(e.served())
 		}
 		return sets
 	}
@@ -311,6 +315,11 @@ func (k *refusal) tellLocked(now time.Time) (TLSRefused, bool) {
 	e.Times = k.times
 	k.told, k.times, k.last = now, 0, TLSRefused{}
 	return e, true
+}
+
+// served makes of a refusal what it is in permissive mode.
+func (e TLSRefused) served() TLSPlain {
+	return TLSPlain{Listener: e.Listener, Remote: e.Remote, Times: e.Times}
 }
 
 // due are the events that were held back long enough.

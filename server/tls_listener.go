@@ -121,6 +121,12 @@ func (l *tlsListener) handshake(raw net.Conn) {
 	if t, ok := conn.(*tls.Conn); ok && l.offers {
 		conn = &offeredConn{t, slices.Contains(offered, "http/1.1")}
 	}
+	if p, ok := conn.(*peeked); ok { // in permissive mode
+		e := TLSRefused{Listener: l.name, Remote: p.RemoteAddr().String(), Reason: l.name}
+		if e, ok := l.secure.plain.add(time.Now(), e); ok {
+			l.secure.cfg.Events(e.served())
+		}
+	}
 	if err == nil && l.hand(accepted{conn: conn}) {
 		return
 	}
