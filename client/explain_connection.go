@@ -49,6 +49,9 @@ func (p *petiole) explain(addr string) ConnectionExplained {
 		return ConnectionExplained{State: connectionConnecting}
 	}
 	var c ConnectionExplained
+	if n := p.view.byAddr[addr]; n != nil {
+		n.rest.last.Load().explain(&c)
+	}
 	switch l.state {
 	case connectivity.Ready:
 		c.State = connectionReady
@@ -92,6 +95,7 @@ func (l *listView) connection(now time.Time, addr string) ConnectionExplained {
 	if r.silent.Load() {
 		c.Health = healthSilent
 	}
+	r.last.Load().explain(&c)
 	if c.Failures > 0 {
 		c.State = connectionFailed
 		c.RetryS = max(seconds(time.Duration(r.until.Load())-now.Sub(r.made)), 0)

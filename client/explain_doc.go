@@ -129,6 +129,10 @@ type ConnectionExplained struct {
 	// seconds the next one may be made; HTTP and net/rpc only.
 	Failures int64   `json:"failures,omitempty"`
 	RetryS   float64 `json:"retry_s,omitempty"`
+	// TLS tells whether the connection that was made last has TLS, absent while
+	// none was. Peer is whom the instance's certificate is for.
+	TLS  *bool  `json:"tls,omitempty"`
+	Peer string `json:"peer,omitempty"`
 }
 
 // CostExplained is the cost of a call to an instance: latency, times load and

@@ -183,9 +183,10 @@ type rest struct {
 	made     time.Time    // what times are counted from, so that a clock that jumps does no harm
 	until    atomic.Int64 // nanoseconds after made, 0 = none
 	failures atomic.Int64
-	why      atomic.Pointer[string] // the last of those failed, nil = none since it was connected to
-	told     atomic.Int64           // nanoseconds after made, 0 = never; see node.unreachable
-	silent   atomic.Bool            // it is pinged until it answers; see node.doubt
+	why      atomic.Pointer[string]         // the last of those failed, nil = none since it was connected to
+	told     atomic.Int64                   // nanoseconds after made, 0 = never; see node.unreachable
+	last     atomic.Pointer[connectionMade] // nil = none was
+	silent   atomic.Bool                    // it is pinged until it answers; see node.doubt
 }
 
 // ready reports whether the address may be tried. It lets one caller through

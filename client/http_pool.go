@@ -121,7 +121,9 @@ func newTransport(dial func(ctx context.Context, addr string) (net.Conn, error),
 			under, err := dial(dialing, addr)
 			conn := under
 			if a := attemptOf(ctx); a != nil && err == nil {
-				conn, err = a.service.secured(ctx, under)
+				if conn, err = a.service.secured(ctx, under); err == nil && a.node.Load() != nil {
+					a.node.Load().rest.connected(conn)
+				}
 			}
 			if err != nil {
 				return nil, &dialError{err}

@@ -182,6 +182,7 @@ func (l *netRPCLink) run(ctx context.Context, d *netRPCDial, n *node) {
 		err = &dialError{err}
 	default:
 		n.rest.over()
+		n.rest.connected(conn.conn)
 	}
 	l.mu.Lock()
 	l.dial = nil

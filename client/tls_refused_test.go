@@ -170,8 +170,13 @@ func TestRefusedByOne(t *testing.T) {
 	const sentence = "is for payments, not for echo"
 	explained := 0
 	for _, e := range w.explained(t).Instances {
-		if e.ID != "bad" {
+		if c := e.Connection; e.ID == "good" {
+			if c.TLS == nil || !*c.TLS || c.Peer != "echo" {
+				t.Errorf("%s: the connection is %+v, want one with TLS to echo", e.Protocol, c)
+			}
 			continue
+		} else if c.TLS != nil || c.Peer != "" {
+			t.Errorf("%s: a connection that was never made is %+v", e.Protocol, c)
 		}
 		explained++
 		if !strings.Contains(e.Connection.Error, sentence) || !strings.Contains(e.Why, sentence) {
@@ -234,5 +239,19 @@ func TestWantsTLSOfAHandler(t *testing.T) {
 	})
 	if code, _, err := text(t, w.client.HTTP("echo"), http.MethodPost, nil); err != nil || code != http.StatusBadRequest {
 		t.Errorf("%d, %v; want 400", code, err)
+	}
+}
+
+// TestConnectionWithoutTLS: that a connection has no TLS is explained, over every
+// transport.
+func TestConnectionWithoutTLS(t *testing.T) {
+	w := newWorld(t)
+	w.guard(t, "a", nil)
+	connected(t, w.conn(t), 1)
+	webConnected(t, w.client.HTTP("echo"), 1)
+	for _, e := range w.explained(t).Instances {
+		if c := e.Connection; c.TLS == nil || *c.TLS || c.Peer != "" {
+			t.Errorf("%s: the connection is %+v, want one without TLS", e.Protocol, c)
+		}
 	}
 }
