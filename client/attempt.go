@@ -52,6 +52,7 @@ type attempt struct {
 	stream bool    // lasts as long as its user likes
 	asked  bool    // somebody was asked for his load before the pick
 	told   bool    // report is set
+	own    bool    // it failed by its caller's doing
 }
 
 type attemptKey struct{}
@@ -118,11 +119,12 @@ func (a *attempt) answer(n *node) {
 // ended.
 func (a *attempt) end(n *node, err error) {
 	if a.wire != nil {
+		a.own = err != nil && a.wire.mistaken(err)
 		a.wire.end()
 	}
 	now := time.Now()
 	c := a.classify(now, err)
-	if a.bounced.Load() || a.own() || err != nil && a.hopeless(n, now, err) {
+	if a.bounced.Load() || a.own || err != nil && a.hopeless(n, now, err) {
 		c.balancer, c.outlier = balancer.Ignored, outlier.Ignored
 	} else if a.pinger != nil && err != nil && a.sent.Load() && middleware.Code(err) == codes.DeadlineExceeded {
 		n.doubt(a.pinger)
@@ -134,10 +136,6 @@ func (a *attempt) end(n *node, err error) {
 	n.judge(now, n.record.End(now, a.ticket, c.outlier))
 	n.pool.settle(a.via)
 }
-
-// own tells whether the attempt failed by its caller's doing, so that it says
-// nothing about anybody else.
-func (a *attempt) own() bool { return a.wire != nil && a.wire.own.Load() != nil }
 
 // forget takes the attempt out of the count without judging anybody: nothing
 // was sent.

@@ -61,7 +61,8 @@
 //     what its calls usually take; what the caller cancels is nobody's. A stream
 //     over gRPC that lasts until its deadline is a timeout only if nothing has come
 //     on it, neither a message nor the head of the answer: a server that may have
-//     nothing to say for long sends its header at once (grpc's SendHeader).
+//     nothing to say for long sends its header at once (grpc's SendHeader). Over
+//     HTTP a deadline that passes while the instance waits for its caller is none.
 //   - A TCP connection is made within 500 ms or not at all, and made again after
 //     0.1 s at first, 5 s at most, half of it up to chance.
 //   - An instance that could not be reached is tried again within 7 s, each client

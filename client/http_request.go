@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -58,13 +59,26 @@ func (s *service) requestFault(err error) error {
 type requestBody struct {
 	io.ReadCloser
 
-	err atomic.Pointer[error] // that ended it early
+	ctx   context.Context       // of the attempt
+	err   atomic.Pointer[error] // that ended it early
+	asked atomic.Bool           // the instance is waiting for what comes next
+	late  atomic.Bool           // the time was over before that came
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
+	timely := b.ctx.Err() == nil
+	b.asked.Store(timely)
 	n, err := b.ReadCloser.Read(p)
+	if timely && b.ctx.Err() != nil {
+		b.late.Store(true)
+	}
+	b.asked.Store(false)
 	if err != nil && !errors.Is(err, io.EOF) {
 		b.err.Store(&err)
 	}
 	return n, err
 }
+
+// owed tells whether the time of the attempt was over while the instance was waiting
+// for the body.
+func (b *requestBody) owed() bool { return b.late.Load() || b.asked.Load() && b.ctx.Err() != nil }

@@ -7,6 +7,10 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
+
+	"google.golang.org/grpc/codes"
+
+	"plinth.internal/middleware"
 )
 
 // errWritten keeps a request from being written to a second connection.
@@ -54,7 +58,7 @@ func (w *wire) got(info httptrace.GotConnInfo) {
 // writes it together with the head if it sees that.
 func (w *wire) carry(r *http.Request) {
 	if r.Body != nil && r.Body != http.NoBody && r.GetBody == nil {
-		w.body = &requestBody{ReadCloser: r.Body}
+		w.body = &requestBody{ReadCloser: r.Body, ctx: w.ctx}
 		r.Body = w.body
 	}
 }
@@ -73,6 +77,12 @@ func (w *wire) wrote(info httptrace.WroteRequestInfo) {
 	}
 	w.own.Store(&err)
 	w.cancel(err)
+}
+
+// mistaken tells whether the attempt has failed by its caller's doing, so that it
+// says nothing about anybody else.
+func (w *wire) mistaken(err error) bool {
+	return w.own.Load() != nil || w.body != nil && middleware.Code(err) == codes.DeadlineExceeded && w.body.owed()
 }
 
 // write writes a part of the request.

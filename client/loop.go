@@ -167,7 +167,7 @@ func (l *loop) guarded(a *attempt, call *middleware.Call) error {
 	outcome := breaker.Neutral // says nothing about the service, nor does a panic
 	defer func() { b.Done(time.Now(), permit, outcome) }()
 	err = l.send(a, call, l.made)
-	if !a.bounced.Load() && !a.own() && (err == nil || a.sent.Load()) {
+	if !a.bounced.Load() && !a.own && (err == nil || a.sent.Load()) {
 		outcome = a.classify(time.Now(), err).breaker
 	}
 	return err

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"sync"
 	"time"
 )
 
@@ -204,56 +203,15 @@ func (c *httpClientCall) deliver(ctx context.Context, resp *http.Response) error
 		out <- resp
 		return nil
 	}
-	body := &watchedBody{ReadCloser: resp.Body, done: make(chan struct{})}
+	body := &watchedBody{ReadCloser: resp.Body, ctx: ctx, done: make(chan struct{})}
 	resp.Body = body
 	out <- resp
-	select {
-	case <-body.done:
-		if body.err != nil {
-			return withContextError(ctx, body.err)
-		}
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return body.wait()
 }
 
 type prefixedBody struct {
 	io.Reader
 	io.Closer
-}
-
-// watchedBody tells when the caller has finished with a response body.
-type watchedBody struct {
-	io.ReadCloser
-
-	once sync.Once
-	done chan struct{}
-	err  error // written before done is closed
-}
-
-func (b *watchedBody) finish(err error) {
-	b.once.Do(func() {
-		b.err = err
-		close(b.done)
-	})
-}
-
-func (b *watchedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	switch {
-	case errors.Is(err, io.EOF):
-		b.finish(nil)
-	case err != nil:
-		b.finish(err)
-	}
-	return n, err
-}
-
-func (b *watchedBody) Close() error {
-	err := b.ReadCloser.Close()
-	b.finish(nil)
-	return err
 }
 
 // httpIdempotency is what RFC 9110, section 9.2 says of the method.
