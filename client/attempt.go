@@ -53,6 +53,10 @@ type attempt struct {
 	asked  bool    // somebody was asked for his load before the pick
 	told   bool    // report is set
 	own    bool    // it failed by its caller's doing
+
+	// Over HTTP, of an attempt that was not sent.
+	refused bool // no connection could be made
+	dialing bool // one was being made when the time was over
 }
 
 type attemptKey struct{}
@@ -87,8 +91,8 @@ func (a *attempt) request(now time.Time, avoid []*balancer.Endpoint) balancer.Re
 	return balancer.Request{Now: now, Exclude: avoid, Key: a.key}
 }
 
-// choose notes whom the attempt goes to, and takes it for sent until the
-// transport knows better.
+// choose notes whom the attempt over gRPC or net/rpc goes to, and takes it for sent
+// until the transport knows better.
 func (a *attempt) choose(n *node) {
 	a.node.Store(n)
 	a.sent.Store(true)
@@ -126,7 +130,7 @@ func (a *attempt) end(n *node, err error) {
 	c := a.classify(now, err)
 	if a.bounced.Load() || a.own || err != nil && a.hopeless(n, now, err) {
 		c.balancer, c.outlier = balancer.Ignored, outlier.Ignored
-	} else if a.pinger != nil && err != nil && a.sent.Load() && middleware.Code(err) == codes.DeadlineExceeded {
+	} else if a.pinger != nil && err != nil && (a.sent.Load() || a.dialing) && middleware.Code(err) == codes.DeadlineExceeded {
 		n.doubt(a.pinger)
 	}
 	n.endpoint.End(now, &a.use, c.balancer)
@@ -140,10 +144,26 @@ func (a *attempt) end(n *node, err error) {
 // forget takes the attempt out of the count without judging anybody: nothing
 // was sent.
 func (a *attempt) forget(n *node) {
+	if a.wire != nil {
+		a.wire.end()
+	}
 	now := time.Now()
 	n.endpoint.End(now, &a.use, balancer.Ignored)
 	n.judge(now, n.record.End(now, a.ticket, outlier.Ignored))
 	n.pool.settle(a.via)
+}
+
+// conclude ends an attempt over HTTP. One that was still waiting for a connection says
+// nothing about the instance: those that had the connections do.
+func (a *attempt) conclude(n *node, err error) {
+	switch {
+	case a.refused:
+		a.end(n, errRefused)
+	case a.sent.Load(), a.dialing:
+		a.end(n, err)
+	default:
+		a.forget(n)
+	}
 }
 
 // report takes in what the node says about itself.

@@ -90,7 +90,7 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	a.choose(n)
+	a.node.Store(n)
 	a.begin(now, n) // ended by send, when the response body is done with
 
 	a.wire = newWire(r.Context())
@@ -110,6 +110,7 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 			s.name, n.addr, s.name)}
 	}
 	if err == nil {
+		a.sent.Store(true)
 		a.answer(n)
 		n.rest.over()
 		a.report, a.told = load.FromHTTP(resp.Header)
@@ -118,8 +119,9 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return resp, nil
 	}
-	if _, ok := errors.AsType[*dialError](err); ok {
-		a.sent.Store(false)
+	_, a.refused = errors.AsType[*dialError](err)
+	a.sent.Store(!a.refused && a.wire.written())
+	if a.refused {
 		n.rest.begin(time.Now(), err)
 		if r.Context().Err() == nil {
 			v.drop(n, err)
@@ -127,7 +129,12 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	if r.Context().Err() != nil {
-		return nil, fmt.Errorf("call instance %s of %q at %s%s: %w", n.id, s.name, n.addr, n.crowded(&set), r.Context().Err())
+		a.dialing = a.wire.dials.Load()
+		waits := ""
+		if !a.sent.Load() && !a.dialing {
+			waits = n.crowded(&set)
+		}
+		return nil, fmt.Errorf("call instance %s of %q at %s%s: %w", n.id, s.name, n.addr, waits, r.Context().Err())
 	}
 	if own := a.wire.own.Load(); own != nil {
 		return nil, s.requestFault(*own)
@@ -144,13 +151,13 @@ func wantsTLS(resp *http.Response, set *Settings) bool {
 	return resp.StatusCode == http.StatusBadRequest && resp.Close && resp.Header.Get(middleware.HeaderWantsTLS) != "" && !set.TLS.protects()
 }
 
-// crowded says that a request may have waited for a connection; "" if it has not.
+// crowded says why a request was still waiting for a connection.
 func (n *node) crowded(set *Settings) string {
-	most, inFlight := set.maxConnections(), n.endpoint.Stats(time.Now()).InFlight
-	if most == 0 || inFlight <= int64(most) {
+	most := set.maxConnections()
+	if most == 0 {
 		return ""
 	}
-	return fmt.Sprintf(" (%d requests to it are in flight, and clients.%s.http.max_connections allows %d connections)", inFlight, n.home.service.name, most)
+	return fmt.Sprintf(" (it has waited for a connection: all are in use, and clients.%s.http.max_connections allows %d connections)", n.home.service.name, most)
 }
 
 // pickRested picks an instance, and another one as long as the picked one could

@@ -115,6 +115,10 @@ func newTransport(dial func(ctx context.Context, addr string) (net.Conn, error),
 			timeout := DefaultConnectTimeout
 			if a := attemptOf(ctx); a != nil {
 				timeout = a.service.settings("").connectTimeout()
+				if a.wire != nil {
+					a.wire.dials.Store(true)
+					defer a.wire.dials.Store(false)
+				}
 			}
 			dialing, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()

@@ -26,6 +26,7 @@ type wire struct {
 	cancel context.CancelCauseFunc
 
 	conn   atomic.Pointer[freshConn] // what the request is written to, nil = nothing is written
+	dials  atomic.Bool               // a connection is being made for it
 	heard  atomic.Bool               // something was answered
 	broken atomic.Bool               // the connection did not take all of the request
 	own    atomic.Pointer[error]     // why the caller's request could not be written
@@ -35,7 +36,7 @@ type wire struct {
 func newWire(ctx context.Context) *wire {
 	w := &wire{}
 	ctx, w.cancel = context.WithCancelCause(ctx)
-	w.ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: w.got, WroteRequest: w.wrote})
+	w.ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GetConn: w.get, GotConn: w.got, WroteRequest: w.wrote})
 	return w
 }
 
@@ -44,6 +45,16 @@ func (w *wire) end() {
 	w.cancel(nil)
 	if c := w.conn.Load(); c != nil {
 		c.wire.CompareAndSwap(w, nil)
+	}
+}
+
+// written tells whether a part of the request may have reached the instance.
+func (w *wire) written() bool { return w.conn.Load() != nil }
+
+// get is told that a connection is looked for.
+func (w *wire) get(string) {
+	if w.written() {
+		w.cancel(errWritten)
 	}
 }
 

@@ -201,11 +201,7 @@ func (l *loop) send(a *attempt, call *middleware.Call, number int) error {
 	call.Attempts++
 	call.Instance = n.id
 	if call.Kind.HTTP() { // over gRPC the balancer's own Done does this
-		if !a.sent.Load() {
-			a.end(n, errRefused)
-		} else {
-			a.end(n, err)
-		}
+		a.conclude(n, err)
 	}
 	return err
 }

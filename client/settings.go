@@ -57,7 +57,8 @@ type Settings struct {
 	// HTTP may have open, in use or waiting for the next one; 0 means
 	// [DefaultMaxConnections], negative means no bound. A request for which
 	// there is none left waits for one, for as long as its deadline lets it, and
-	// the instance looks busy to the balancer then. A response occupies its
+	// the instance looks busy to the balancer then; one that gets none was not
+	// sent, and nobody is judged by it. A response occupies its
 	// connection until the body is read or closed: set more where many are
 	// streams. The one for the method "" counts, as with ConnectTimeout. Over
 	// gRPC and net/rpc all calls to an instance share one connection.
