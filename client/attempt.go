@@ -28,6 +28,8 @@ type attempt struct {
 	named   string               // the policy's name, for those of a rule's instances
 	key     string               // for a consistent hash
 	tried   []*balancer.Endpoint // failed before in this call
+	until   time.Time            // the end of its own time over HTTP, zero = it has none
+	timer   *time.Timer          // that ends it then, nil = none
 	pinger  pinger               // nil over gRPC
 	wire    *wire                // over HTTP, once somebody was picked
 

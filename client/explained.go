@@ -88,7 +88,7 @@ func (a *attempt) late() bool {
 	case <-a.Done():
 	case <-time.After(10 * time.Millisecond): // a context of somebody's own may never say so
 	}
-	return errors.Is(a.Err(), context.DeadlineExceeded)
+	return errors.Is(ended(a), context.DeadlineExceeded)
 }
 
 // cutOff reports whether grpc says that the connection ended under a call.

@@ -112,6 +112,9 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err == nil {
 		a.sent.Store(true)
 		a.answer(n)
+		if a.timer != nil && resp.StatusCode < http.StatusBadRequest { // the body of an error belongs to the attempt
+			a.timer.Stop()
+		}
 		n.rest.over()
 		a.report, a.told = load.FromHTTP(resp.Header)
 		if resp.Header.Get(load.HeaderBounce) != "" {
@@ -128,13 +131,13 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 			n.unreachable(err)
 		}
 	}
-	if r.Context().Err() != nil {
+	if over := ended(r.Context()); over != nil {
 		a.dialing = a.wire.dials.Load()
 		waits := ""
 		if !a.sent.Load() && !a.dialing {
 			waits = n.crowded(&set)
 		}
-		return nil, fmt.Errorf("call instance %s of %q at %s%s: %w", n.id, s.name, n.addr, waits, r.Context().Err())
+		return nil, fmt.Errorf("call instance %s of %q at %s%s: %w", n.id, s.name, n.addr, waits, over)
 	}
 	if own := a.wire.own.Load(); own != nil {
 		return nil, s.requestFault(*own)

@@ -178,13 +178,19 @@ func (l *loop) send(a *attempt, call *middleware.Call, number int) error {
 	if number > 1 {
 		call.SetHeader(headerPreviousAttempts, strconv.Itoa(number-1))
 	}
+	if number > 1 {
+		// Less is left than at the first attempt. It is the call's time: what the
+		// attempt waits for the head of a response is nothing to end a body by.
+		deadline.Propagate(a, call)
+	}
 	if t := l.set.AttemptTimeout; t > 0 && call.Idempotency.Safe() && !call.Kind.Stream() {
 		var cancel context.CancelFunc
-		a.Context, cancel = context.WithTimeoutCause(a.Context, t, deadline.ErrAttempt)
+		if call.Kind.HTTP() {
+			cancel = a.patient(t)
+		} else {
+			a.Context, cancel = context.WithTimeoutCause(a.Context, t, deadline.ErrAttempt)
+		}
 		defer cancel()
-		deadline.Propagate(a, call)
-	} else if number > 1 {
-		deadline.Propagate(a, call) // less is left than at the first attempt
 	}
 	err := l.next(a, call)
 	if err != nil && middleware.Code(err) == codes.DeadlineExceeded {

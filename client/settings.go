@@ -48,6 +48,7 @@ type Settings struct {
 	// AttemptTimeout is the longest that one attempt of an idempotent unary
 	// call or HTTP request may take; 0 means as long as the call. Where the
 	// call may not be repeated it has no effect: it would only end it early.
+	// Nor has it, over HTTP, once the head of a response below 400 is there.
 	AttemptTimeout time.Duration
 	// ConnectTimeout is the longest that making a TCP connection may take; 0
 	// means [DefaultConnectTimeout]. The one for the method "" counts: all

@@ -26,7 +26,7 @@ const defaultClient = "default"
 // setting to the next, less specific level.
 type callSettings struct {
 	Timeout        time.Duration   `yaml:"timeout" doc:"longest time of a call with all its attempts; 3s unless set, below zero for none; a stream it bounds only where it is set under methods"`
-	AttemptTimeout time.Duration   `yaml:"attempt_timeout" doc:"longest time of one attempt of a call that may be repeated; the call's unless set"`
+	AttemptTimeout time.Duration   `yaml:"attempt_timeout" doc:"longest time of one attempt of a call that may be repeated, over HTTP until the head of its response; the call's unless set"`
 	Retry          retrySettings   `yaml:"retry"`
 	Hedge          hedgeSettings   `yaml:"hedge"`
 	Breaker        string          `yaml:"breaker" doc:"adaptive (the default), classic or off; one for the service, and one for each method that sets this or classic"`

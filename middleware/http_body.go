@@ -63,7 +63,7 @@ func (b *watchedBody) wait() error {
 	case <-b.done:
 	case <-b.ctx.Done():
 	}
-	err := b.ctx.Err()
+	err := contextError(b.ctx)
 	late := errors.Is(err, context.DeadlineExceeded) && !b.waits.Load()
 	select {
 	case <-b.done:

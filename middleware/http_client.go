@@ -161,8 +161,18 @@ func (c *httpClientCall) attempt(ctx context.Context) error {
 // withContextError makes sure that the error of a context that has ended is
 // known for one: net/http returns the context's cause, which can be anything.
 func withContextError(ctx context.Context, err error) error {
-	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
+	if ended := contextError(ctx); ended != nil && !errors.Is(err, ended) {
 		return fmt.Errorf("%w: %w", ended, err)
+	}
+	return err
+}
+
+// contextError is the error of a context that has ended. An attempt may have a time of
+// its own, and that it was over is in the cause.
+func contextError(ctx context.Context) error {
+	err := ctx.Err()
+	if err != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+		return context.DeadlineExceeded
 	}
 	return err
 }
