@@ -12,6 +12,10 @@ import (
 // httpIdleTimeout is how long a connection waits for the next request.
 const httpIdleTimeout = 90 * time.Second
 
+// httpContinueTimeout is how long a request with "Expect: 100-continue" holds its body
+// back. A server need not say anything.
+const httpContinueTimeout = time.Second
+
 // httpPool is the connections to one instance of one service. They are not shared
 // with other services at the same address: a connection that was checked for one
 // service must not carry the requests for another.
@@ -138,5 +142,7 @@ func newTransport(dial func(ctx context.Context, addr string) (net.Conn, error),
 		MaxIdleConnsPerHost: idle, // whoever was allowed to open them may keep them
 		MaxIdleConns:        0,    // no bound but the one above
 		IdleConnTimeout:     httpIdleTimeout,
+
+		ExpectContinueTimeout: httpContinueTimeout,
 	}
 }

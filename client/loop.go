@@ -229,6 +229,9 @@ func (l *loop) decide(ctx context.Context, a *attempt, call *middleware.Call, er
 	if invited && !pushback.Given() {
 		pushback = retry.After(after)
 	}
+	if !invited && !pushback.Given() {
+		pushback = retryAfter(now, call)
+	}
 	return l.set.Retry.Decide(now, retry.Attempt{
 		Number:       l.made,
 		Outcome:      classify(err).retry,
