@@ -22,7 +22,6 @@ func TestHTTPSlowCaller(t *testing.T) {
 	late := func() { pause(t.Context(), 2*timeout) }
 	for _, tt := range []struct {
 		name   string
-		handle http.HandlerFunc
 		call   func(h *http.Client)
 		judged bool
 	}{
@@ -82,17 +81,17 @@ func TestHTTPSlowCaller(t *testing.T) {
 			w, current := httpSettings(t, set)
 			for _, id := range []string{"a", "b"} {
 				w.pooled(t, id, func(rw http.ResponseWriter, r *http.Request) {
-					switch {
-					case r.URL.Path == "/large":
+					switch r.URL.Path {
+					case "/large":
 						_, _ = rw.Write(large)
-					case r.URL.Path == "/stall":
+					case "/stall":
 						rw.WriteHeader(http.StatusOK)
 						_ = http.NewResponseController(rw).Flush()
 						<-r.Context().Done()
-					case r.URL.Path == "/hang":
+					case "/hang":
 						_, _ = io.Copy(io.Discard, r.Body)
 						<-r.Context().Done()
-					case r.URL.Path == "/unread":
+					case "/unread":
 						late()
 					default:
 						_, _ = io.Copy(io.Discard, r.Body)

@@ -74,7 +74,7 @@ func TestRoundTripperDeadlineInTheBody(t *testing.T) {
 			return err
 		}, codes.DeadlineExceeded, context.DeadlineExceeded},
 		{"the caller reads too late", slowServer(0, 100), func(b io.ReadCloser) error {
-			time.Sleep(2 * time.Second)
+			<-time.After(2 * time.Second)
 			_, err := io.ReadAll(b)
 			return err
 		}, codes.Canceled, context.DeadlineExceeded},
@@ -83,17 +83,17 @@ func TestRoundTripperDeadlineInTheBody(t *testing.T) {
 				if _, err := b.Read(make([]byte, 1)); err != nil {
 					return err
 				}
-				time.Sleep(300 * time.Millisecond)
+				<-time.After(300 * time.Millisecond)
 			}
 		}, codes.Canceled, context.DeadlineExceeded},
 		{"the caller forgets the rest", slowServer(0, 100), func(b io.ReadCloser) error {
 			_, err := b.Read(make([]byte, 1))
-			time.Sleep(2 * time.Second)
+			<-time.After(2 * time.Second)
 			return err
 		}, codes.Canceled, nil},
 		{"all is read in time", slowServer(time.Millisecond, 100), func(b io.ReadCloser) error {
 			_, err := io.ReadAll(b)
-			time.Sleep(2 * time.Second)
+			<-time.After(2 * time.Second)
 			return err
 		}, codes.OK, nil},
 	} {
