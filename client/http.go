@@ -160,7 +160,7 @@ func (n *node) crowded(set *Settings) string {
 	if most == 0 {
 		return ""
 	}
-	return fmt.Sprintf(" (it has waited for a connection: all are in use, and clients.%s.http.max_connections allows %d connections)", n.home.service.name, most)
+	return fmt.Sprintf(" (it has waited for a connection: all are in use, and clients.%s.http.max_connections, client.Settings.MaxConnections in code, allows %d connections)", n.home.service.name, most)
 }
 
 // pickRested picks an instance, and another one as long as the picked one could

@@ -250,7 +250,7 @@ func (s *service) secured(ctx context.Context, raw net.Conn, protos ...string) (
 		addr := raw.RemoteAddr()
 		_ = raw.Close()
 		return nil, fmt.Errorf("connect to %s at %v: nothing says how connections to other machines are protected: "+
-			"set clients.%s.tls.mode, or clients.default.tls.mode, to tls, mtls or, where that is what you want, insecure", s.name, addr, s.name)
+			"set clients.%s.tls.mode, or clients.default.tls.mode (client.Settings.TLS in code), to tls, mtls or, where that is what you want, insecure", s.name, addr, s.name)
 	}
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()

@@ -303,7 +303,7 @@ func TestInsecureIsSaid(t *testing.T) {
 			}
 			overRPC := caller.Call(t.Context(), say, "x", new(string))
 			for protocol, err := range map[string]error{"gRPC": overGRPC, "HTTP": overHTTP, "net/rpc": overRPC} {
-				if tc.ok && err != nil || !tc.ok && (err == nil || !strings.Contains(err.Error(), "nothing says how connections to other machines are protected")) {
+				if tc.ok && err != nil || !tc.ok && (err == nil || !strings.Contains(err.Error(), "nothing says how connections to other machines are protected") || !strings.Contains(err.Error(), "client.Settings.TLS in code")) {
 					t.Errorf("%s: %v", protocol, err)
 				}
 			}
