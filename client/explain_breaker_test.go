@@ -95,7 +95,7 @@ func TestBreakersOfAllMethods(t *testing.T) {
 				b.Done(time.Now(), permit, breaker.Failed)
 			}
 		}
-		time.Sleep(16 * time.Second)
+		<-time.After(16 * time.Second)
 		var e ServiceExplained
 		s.explainMethods(time.Now(), &e)
 		if len(e.Breakers) != 1 || !held(e.Breakers) || e.Breakers[0].InS != 14 || !strings.HasSuffix(e.Breakers[0].Why, "tries again in 14s") {

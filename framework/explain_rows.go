@@ -14,12 +14,14 @@ const maxRows = 200
 // clientsView is a [ClientsDocument] as a person gets it.
 type clientsView struct {
 	ClientsDocument
+
 	Views []clientView
 }
 
 // clientView is one service with the instances that are worth a row.
 type clientView struct {
 	client.ServiceExplained
+
 	Rows    []client.InstanceExplained
 	Outside int // not in the subset
 	More    int // the rest

@@ -22,9 +22,9 @@ func TestAdminIndex(t *testing.T) {
 		return setupEcho(plainEcho)(ctx, s)
 	})
 	var index struct {
-		Status string
-		Pages  []string
-		About  map[string]string
+		Status string            `json:"status"`
+		Pages  []string          `json:"pages"`
+		About  map[string]string `json:"about"`
 	}
 	read := func() string {
 		code, body := ask(t, app, http.MethodGet, "/debug/", "")

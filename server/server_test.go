@@ -705,10 +705,10 @@ func TestAdminIndex(t *testing.T) {
 
 	st, header, body := get(t, url+"/debug/")
 	var index struct {
-		Service string   `json:"service"`
-		Pages   []string `json:"pages"`
-		Status  string
-		About   map[string]string
+		Service string            `json:"service"`
+		Pages   []string          `json:"pages"`
+		Status  string            `json:"status"`
+		About   map[string]string `json:"about"`
 	}
 	if err := json.Unmarshal([]byte(body), &index); err != nil || st != 200 || !strings.HasPrefix(header.Get("Content-Type"), "application/json") {
 		t.Fatalf("%d %q, %v", st, body, err)
