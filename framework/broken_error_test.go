@@ -26,19 +26,19 @@ type pointerError struct{ text string }
 
 func (e *pointerError) Error() string { return e.text }
 
-// statusPanics has a text but no status.
-type statusPanics struct{}
+// statusPanicsError has a text but no status.
+type statusPanicsError struct{}
 
-func (statusPanics) Error() string              { return "fine" }
-func (statusPanics) GRPCStatus() *status.Status { panic("no status") }
+func (statusPanicsError) Error() string              { return "fine" }
+func (statusPanicsError) GRPCStatus() *status.Status { panic("no status") }
 
-// selfPanics panics with itself, so that what it panicked with cannot be shown.
-type selfPanics struct{}
+// selfPanicsError panics with itself, so that what it panicked with cannot be shown.
+type selfPanicsError struct{}
 
-func (e selfPanics) Error() string { panic(e) }
+func (e selfPanicsError) Error() string { panic(e) }
 
 // brokenErrors are errors that panic in whoever asks them something.
-var brokenErrors = map[string]error{"nil pointer": (*pointerError)(nil), "status": statusPanics{}, "itself": selfPanics{}}
+var brokenErrors = map[string]error{"nil pointer": (*pointerError)(nil), "status": statusPanicsError{}, "itself": selfPanicsError{}}
 
 // TestBrokenErrors: a handler whose error cannot even be looked at fails its own call
 // and no other, over each transport.

@@ -94,10 +94,10 @@ func (d *fakeDriver) Register(ctx context.Context, inst Instance, _ time.Duratio
 }
 
 type fakeRegistration struct {
+	Doubts
+
 	driver *fakeDriver
 	lost   chan struct{}
-
-	Doubts
 }
 
 // doubt says whether the current entry is kept alive.

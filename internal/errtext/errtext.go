@@ -11,8 +11,8 @@ import (
 	"runtime/debug"
 )
 
-// Broken is an error whose methods panic.
-type Broken struct {
+// BrokenError is an error whose methods panic.
+type BrokenError struct {
 	// Stack is where the method panicked.
 	Stack []byte
 
@@ -20,13 +20,13 @@ type Broken struct {
 }
 
 // Error says what type the error has and what its method panicked with.
-func (b *Broken) Error() string { return b.text }
+func (b *BrokenError) Error() string { return b.text }
 
 // Check asks an error for its text and for its chain, and whatever else the further
 // questions are that it will be asked. It returns nil where the error has an answer
 // to all of them, and for nil. Do it where an error comes in, so that everybody
 // behind may ask.
-func Check(err error, further ...func(error)) (broken *Broken) {
+func Check(err error, further ...func(error)) (broken *BrokenError) {
 	if err == nil {
 		return nil
 	}
@@ -46,7 +46,7 @@ func Check(err error, further ...func(error)) (broken *Broken) {
 // errNone is in no chain: a search for it goes through all of it.
 var errNone = errors.New("none")
 
-// Of is the text of an error, or of the [Broken] that it is; "" for nil.
+// Of is the text of an error, or of the [BrokenError] that it is; "" for nil.
 func Of(err error) (text string) {
 	if err == nil {
 		return ""
@@ -67,8 +67,8 @@ func Value(v any) (text string) {
 	return plain(v)
 }
 
-func newBroken(err error, p any) *Broken {
-	b := &Broken{Stack: debug.Stack()}
+func newBroken(err error, p any) *BrokenError {
+	b := &BrokenError{Stack: debug.Stack()}
 	if v := reflect.ValueOf(err); v.Kind() == reflect.Pointer && v.IsNil() {
 		b.text = fmt.Sprintf("a nil %T was given as an error, which is not nil then: give a plain nil where nothing went wrong (%s)", err, plain(p))
 		return b

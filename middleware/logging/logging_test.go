@@ -107,7 +107,9 @@ func TestUnmatched(t *testing.T) {
 		}
 	}
 	fail := func(middleware.Handler) middleware.Handler {
-		return func(context.Context, *middleware.Call) error { return status.Error(codes.Unimplemented, "unknown service") }
+		return func(context.Context, *middleware.Call) error {
+			return status.Error(codes.Unimplemented, "unknown service")
+		}
 	}
 	probe(rename, nil, logging.Server(newLog(t, "debug", &out, nil)), fail)
 	if got := lines(t, &out); len(got) != 1 || got[0]["level"] != "info" || got[0]["method"] != "unmatched" {

@@ -38,6 +38,9 @@ var ErrGoexit = errors.New("the handler ended its goroutine (runtime.Goexit)")
 // New builds the middleware. It belongs inside logging, metering and tracing, so
 // that these see the error. A nil report is not called.
 func New(report Report) middleware.Middleware {
+	if report == nil {
+		report = func(context.Context, *middleware.Call, any, []byte) {}
+	}
 	return func(next middleware.Handler) middleware.Handler {
 		return func(ctx context.Context, call *middleware.Call) (err error) {
 			returned := false
@@ -47,16 +50,16 @@ func New(report Report) middleware.Middleware {
 				}
 				value := recover()
 				err = status.Error(codes.Internal, message(call))
-				switch {
-				case value == http.ErrAbortHandler && call.Kind.HTTP():
-					err = fmt.Errorf("%w: %w", err, http.ErrAbortHandler)
-					return
-				case value == nil: // panic(nil) is a *runtime.PanicNilError
+				switch value {
+				case http.ErrAbortHandler:
+					if call.Kind.HTTP() {
+						err = fmt.Errorf("%w: %w", err, http.ErrAbortHandler)
+						return
+					}
+				case nil: // panic(nil) is a *runtime.PanicNilError
 					value = ErrGoexit
 				}
-				if report != nil {
-					report(ctx, call, value, debug.Stack())
-				}
+				report(ctx, call, value, debug.Stack())
 			}()
 			err = next(ctx, call)
 			returned = true
@@ -64,9 +67,7 @@ func New(report Report) middleware.Middleware {
 				return nil
 			}
 			if broken := errtext.Check(err, askStatus); broken != nil {
-				if report != nil {
-					report(ctx, call, broken, broken.Stack)
-				}
+				report(ctx, call, broken, broken.Stack)
 				return status.Error(codes.Internal, message(call))
 			}
 			if p, ok := errors.AsType[*middleware.PanicError](err); ok {
@@ -74,9 +75,7 @@ func New(report Report) middleware.Middleware {
 				if value == nil {
 					value = ErrGoexit
 				}
-				if report != nil {
-					report(ctx, call, value, p.Stack)
-				}
+				report(ctx, call, value, p.Stack)
 				return status.Error(codes.Internal, message(call))
 			}
 			return err

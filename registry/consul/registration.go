@@ -25,6 +25,8 @@ var errTaken = errors.New("entry changed by somebody else")
 // registration is one entry that is kept alive. Its goroutine, keep, passes
 // the check; whoever talks to the agent holds turn.
 type registration struct {
+	registry.Doubts // that of the last beat
+
 	// Immutable.
 	driver    driver
 	service   string
@@ -34,8 +36,6 @@ type registration struct {
 	cancel    context.CancelFunc
 	done      chan struct{} // closed when keep has ended
 	lost      chan struct{}
-
-	registry.Doubts // that of the last beat
 
 	turn chan struct{} // capacity 1: full while somebody talks to the agent
 

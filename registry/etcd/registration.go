@@ -30,6 +30,8 @@ var errGone = errors.New("entry is lost")
 // registration is one key under its own lease. Its goroutine, keep, renews the
 // lease and watches the key.
 type registration struct {
+	registry.Doubts // that of the last renewal
+
 	// Immutable.
 	driver *driver
 	key    string
@@ -38,8 +40,6 @@ type registration struct {
 	stop   context.CancelFunc // ends keep
 	done   chan struct{}      // closed when keep has ended
 	lost   chan struct{}      // closed with err
-
-	registry.Doubts // that of the last renewal
 
 	mu       sync.Mutex
 	revision int64    // of our latest write that is known to have arrived

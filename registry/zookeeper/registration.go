@@ -26,6 +26,8 @@ var acl = zk.WorldACL(zk.PermAll)
 // registration is one ephemeral node in a session of its own. Its goroutine,
 // keep, reads the node.
 type registration struct {
+	registry.Doubts // that of the last look at the node
+
 	// Immutable.
 	driver *driver
 	conn   *conn
@@ -34,8 +36,6 @@ type registration struct {
 	stop   context.CancelFunc // ends keep
 	done   chan struct{}      // closed when keep has ended
 	lost   chan struct{}      // closed with err
-
-	registry.Doubts // that of the last look at the node
 
 	busy   chan struct{} // capacity 1: held while the node is read or written
 	values [][]byte      // what was written last, and later without knowing whether it arrived; with busy
