@@ -245,6 +245,10 @@ func (c *Config) Unused() error {
 
 func unknownKey(src Source, key string, entries map[string]entry) error {
 	problem := "is not a known key"
+	if _, rest, ok := strings.Cut(key, "/"); ok { // as in methods.billing.v1.Billing/Charge.timeout
+		name, _, _ := strings.Cut(rest, ".")
+		return &Error{Source: src, Key: key, Problem: problem + ": dots divide keys, and so a method is named without its package and service, as in " + name}
+	}
 	if best := typo.Nearest(key, maps.Keys(entries)); best != "" {
 		problem += ", did you mean " + best + "?"
 	}

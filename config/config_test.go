@@ -186,6 +186,11 @@ func TestErrors(t *testing.T) {
 		{"unknown empty section", "aap:\n", nil, nil, []string{"app.yaml:1: aap: is not a known key"}},
 		{"unknown empty mapping", "aap: {}\n", nil, nil, []string{"app.yaml:1: aap: is not a known key"}},
 		{"unknown below a map", "clients:\n  billing:\n    timeot: 1s\n", nil, nil, []string{"app.yaml:3: clients.billing.timeot: is not a known key, did you mean clients.billing.timeout?"}},
+		{
+			"full name of a method", "clients:\n  a:\n    methods:\n      zz.v1.Echo/Do:\n        timeout: 1s\n", nil, nil,
+			[]string{"app.yaml:5: clients.a.methods.zz.v1.Echo/Do.timeout: is not a known key: dots divide keys, and so a method is named without its package and service, as in Do"},
+		},
+		{"full name of a method in a flag", "", nil, []string{"clients.a.methods.zz.v1.Echo/Do.timeout=1s"}, []string{"flag --clients.a.methods.zz.v1.Echo/Do.timeout: ", "as in Do"}},
 		{"nothing near", "app:\n  zzzzzzzz: 1\n", nil, nil, []string{"app.zzzzzzzz: is not a known key"}},
 		{"twice", "app:\n  name: x\n  on: true\n  name: y\n", nil, nil, []string{"app.yaml:4: app.name: is given twice, first on line 2"}},
 		{"twice in two spellings", "app.name: x\napp:\n  name: y\n", nil, nil, []string{"app.yaml:3: app.name: is given twice, first on line 1"}},

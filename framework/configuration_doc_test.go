@@ -53,8 +53,8 @@ The file is followed while the service runs: a change of hot keys is in use with
 the start; where one was changed, the log and ` + "`/debug/config`" + ` name it as in need of a restart. A service reads its own hot keys with
 ` + "`config.Watch`" + `; it marks fields with the tag ` + "`hot:\"true\"`" + `, or none if all are.
 
-A changed file is taken wholly or not at all. If anything in it is wrong, hot or not, or if it was there at the start and is gone, the values in use stay, ` + "`/health`" + ` is
-` + "`degraded`" + ` with the error in the check ` + "`config`, `plinth_config_valid`" + ` is 0 and the log says what is wrong. The next good file makes it well again.
+A changed file is taken wholly or not at all. If anything in it is wrong, hot or not, or if it was there at the start and is gone, the values in use stay,
+` + "`/health` is `degraded`" + ` with the error in the check ` + "`config`, `plinth_config_valid`" + ` is 0 and the log says what is wrong. The next good file makes it well again.
 A change of ` + "`clients.*`" + ` that names a certificate, a bundle or a token which is missing or bad is such an error too, and is taken once what it names is good.
 
 A level set with ` + "`PUT /debug/log`" + ` stays until the file names another one. The environment and the command line do not change at run time and win
