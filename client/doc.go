@@ -53,6 +53,8 @@
 //     are those of the transport's error.
 //   - A stream is never repeated unless it was never sent, and an HTTP request
 //     whose body cannot be had again is not even then.
+//   - An HTTP call ends at its deadline also where the Read of the request's body
+//     blocks. The body is closed when that Read has returned, not before.
 //   - Over HTTP at most [Settings].MaxConnections connections to an instance are
 //     open. Those to one that has left the list are closed, the ones in use after
 //     their requests. The latency of a request ends with the head of its response:

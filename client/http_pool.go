@@ -37,7 +37,7 @@ func (c *pooled) RoundTrip(r *http.Request) (*http.Response, error) {
 	if a := attemptOf(r.Context()); a != nil {
 		a.via = c
 	}
-	return c.transport.RoundTrip(r)
+	return roundTrip(c.transport, r)
 }
 
 // poolKind is the settings that connections are made by and cannot follow. A
