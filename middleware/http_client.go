@@ -20,7 +20,8 @@ const maxErrorBody = 64 << 10
 // an attempt with the same request.
 //
 // A response of 400 and above is an error of the chain ([HTTPError]); when it
-// is final the caller gets the response itself, as from any RoundTripper. The
+// is final the caller gets the response itself, as from any RoundTripper, be it
+// that its body has not come as a whole: then reading it ends with an error. The
 // chain runs in a goroutine of its own until the response body is read to its
 // end or closed. A request whose body cannot be had again (GetBody is nil) is
 // sent once at most.
@@ -138,14 +139,18 @@ func (c *httpClientCall) attempt(ctx context.Context) error {
 	resp.Request = c.request
 	if resp.StatusCode >= http.StatusBadRequest {
 		head, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody+1))
-		if err != nil {
+		if err != nil && errors.Is(ctx.Err(), context.Canceled) {
 			_ = resp.Body.Close()
 			return withContextError(ctx, err)
 		}
 		outcome := newHTTPError(resp, head)
-		if len(head) <= maxErrorBody {
+		if err != nil || len(head) <= maxErrorBody {
 			_ = resp.Body.Close()
-			resp.Body = io.NopCloser(bytes.NewReader(head))
+			var body io.Reader = bytes.NewReader(head)
+			if err != nil { // the status counts, and whoever reads on is told
+				body = io.MultiReader(body, brokenReader{withContextError(ctx, err)})
+			}
+			resp.Body = io.NopCloser(body)
 			c.failed = resp
 			return outcome
 		}
@@ -218,6 +223,11 @@ func (c *httpClientCall) deliver(ctx context.Context, resp *http.Response) error
 	out <- resp
 	return body.wait()
 }
+
+// brokenReader is the end of a body that has not come as a whole.
+type brokenReader struct{ err error }
+
+func (r brokenReader) Read([]byte) (int, error) { return 0, r.err }
 
 type prefixedBody struct {
 	io.Reader
