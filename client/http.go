@@ -41,7 +41,7 @@ func (t *httpTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 		if r.Body != nil {
 			_ = r.Body.Close() // as every RoundTripper must
 		}
-		return nil, fmt.Errorf("call %s://%s: this client calls http://%s only", r.URL.Scheme, r.URL.Host, t.service)
+		return nil, t.refused(r.URL)
 	}
 	return t.chain.RoundTrip(r)
 }
