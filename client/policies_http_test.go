@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -127,23 +128,26 @@ func TestHTTPHedgeAnswered(t *testing.T) {
 	w.web(t, "b", handle)
 	h := w.client.HTTP("echo")
 	const downloads = 5
-	var open []*http.Response
+	var heads, bodies sync.WaitGroup
+	read := make(chan struct{})
+	heads.Add(downloads)
 	for range downloads {
-		resp, err := get(t, h, "http://echo/")
-		if err != nil {
-			t.Fatal(err)
-		}
-		open = append(open, resp)
+		bodies.Go(func() {
+			resp, err := get(t, h, "http://echo/")
+			heads.Done()
+			<-read
+			if err := drain(resp, err); err != nil {
+				t.Error(err)
+			}
+		})
 	}
+	heads.Wait()
 	pause(t.Context(), 2*delay)
 	if e := w.explained(t); e.RetryTokens != e.RetryTokensMax {
 		t.Errorf("%v tokens are left of %v", e.RetryTokens, e.RetryTokensMax)
 	}
-	for _, resp := range open {
-		if err := drain(resp, nil); err != nil {
-			t.Error(err)
-		}
-	}
+	close(read)
+	bodies.Wait()
 	if got := calls.Load(); got != downloads {
 		t.Errorf("the servers got %d requests, want %d", got, downloads)
 	}
