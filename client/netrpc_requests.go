@@ -25,6 +25,8 @@ type netRPCRequests struct {
 	out    []byte  // to be sent
 	queued int64   // bytes that were ever put into out
 	begun  int64   // bytes of those that were taken out again
+
+	interfaces map[reflect.Type]bool // for rehearse
 }
 
 // Write is for the encoder.
@@ -63,8 +65,12 @@ func (r *netRPCRequests) encode(args any) (err error) {
 	if v := reflect.ValueOf(args); v.Kind() == reflect.Pointer && v.IsNil() {
 		return fmt.Errorf("encode the arguments: they are a nil %T", args) // gob would panic
 	}
-	r.to = &r.args
-	if err := r.enc.Encode(args); err != nil {
+	err = r.rehearse(args)
+	if err == nil {
+		r.to = &r.args
+		err = r.enc.Encode(args)
+	}
+	if err != nil {
 		return fmt.Errorf("encode the arguments: %w", err)
 	}
 	return nil
