@@ -811,3 +811,40 @@ func TestValidateStart(t *testing.T) {
 		t.Errorf("%v, %+v", err, v.Get())
 	}
 }
+
+// TestNothingBehindAKey: a key with nothing behind it is an error where the struct
+// says so, once and with its place, and nowhere else.
+func TestNothingBehindAKey(t *testing.T) {
+	type part struct {
+		Share float64           `empty:"false" yaml:"share"`
+		With  map[string]string `empty:"false" yaml:"with"`
+		Rest  string            `yaml:"rest"`
+	}
+	type whole struct {
+		Part  part            `empty:"false" yaml:"part"`
+		Parts map[string]part `yaml:"parts"`
+	}
+	for text, want := range map[string]string{
+		"part:\n":                             "plinth.yaml:1: part: has nothing behind it; give it a value, or leave the key out",
+		"part:\n  share:\n":                   "plinth.yaml:2: part.share: has nothing behind it; give it a value, or leave the key out",
+		"part:\n  with: {}\n":                 "plinth.yaml:2: part.with: has nothing behind it; give it a value, or leave the key out",
+		"parts:\n  a:\n    share: ~\n":        "plinth.yaml:3: parts.a.share: has nothing behind it; give it a value, or leave the key out",
+		"part: {share: 0, with: {a: b}}\n":    "",
+		"part: {rest: }\nparts: {a: , b: }":   "",
+		"parts:\n":                            "",
+		"parts: {a: {rest: }, b: {share: 1}}": "",
+	} {
+		path := filepath.Join(t.TempDir(), "plinth.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := config.Load(config.WithFile(path, true))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = config.Bind(c, "", whole{})
+		if (err == nil) != (want == "") || err != nil && !strings.HasSuffix(err.Error(), want) || err != nil && strings.Count(err.Error(), "nothing behind") != 1 {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}
