@@ -101,9 +101,10 @@ type App struct {
 	limiter *limit.Limiter
 	dropped droppedCalls
 
-	unserved atomic.Pointer[[]MethodUnserved] // in the configuration as it is now
-	latest   atomic.Pointer[serverSettings]   // of the last change, nil before it
-	fault    atomic.Pointer[faultSettings]    // those of the last change, nil before it
+	unserved atomic.Pointer[[]MethodUnserved]  // in the configuration as it is now
+	idleKeys atomic.Pointer[map[string]string] // those told of last, with the reason; nil before the listeners are bound
+	latest   atomic.Pointer[serverSettings]    // of the last change, nil before it
+	fault    atomic.Pointer[faultSettings]     // those of the last change, nil before it
 
 	registry    *registry.Registry
 	ownRegistry bool           // opened here, closed here
@@ -411,10 +412,7 @@ func (a *App) start(run, background context.Context, stop context.CancelCauseFun
 	}
 	endpoints := a.server.Endpoints()
 	a.emit(Listening{Endpoints: endpoints})
-	effective := a.effective()
-	for _, e := range a.idle(&effective) {
-		a.emit(e)
-	}
+	a.tellIdle()
 	a.tellFaults()
 	a.checkMethods(cmp.Or(a.latest.Load(), &a.settings.Server))
 	if err := a.protect(endpoints); err != nil {

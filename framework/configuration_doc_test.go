@@ -41,7 +41,7 @@ bare name, ` + "`Charge` and not `billing.v1.Billing/Charge`" + `.
 Unknown keys and bad values end the start with an error that names the place, the key, the value and what is wanted. ` + "`/debug/config`" + ` shows every
 value in use and where it came from; where one stands for something else, as one that is not set does most often, ` + "`effective`" + ` says for what
 (for ` + "`clients.*`" + ` with what comes from less specific levels). A key that is given and does nothing, as ` + "`server.http.grpc_web` while `server.http.addr`" + ` is empty, is a warning in the log at the
-start, ` + "`settings without effect`, and has `idle`" + ` beside it with the key that is in the way. A service's own keys stand beside these.
+start and after a change, ` + "`settings without effect`, and has `idle`" + ` beside it with the key that is in the way. A service's own keys stand beside these.
 
 What is shown is masked: a ` + "`config.Secret`, and in every URL the password and the values of the query (`http://ann:***@host/?key=***`)" + `. A password in
 ` + "`registry.endpoints`, in `telemetry.trace.endpoint`" + ` or in another address of the framework's own is refused: the registry has ` + "`registry.username`" + ` and

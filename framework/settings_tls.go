@@ -77,6 +77,33 @@ func (c *clientTLSSettings) Validate() error {
 	return errors.Join(v...)
 }
 
+// ValidateStart refuses a mode beside keys that it has no use for where one hand wrote
+// both. A place that lies above another may change the mode alone, as the environment
+// of one machine does: what is of no use then is told of as without effect.
+func (c *clientTLSSettings) ValidateStart(where func(key string) config.Source) error {
+	mode := where("mode")
+	var unused []string
+	check := func(key, value string) {
+		at := where(key)
+		document := at.Kind == config.KindFile || at.Kind == config.KindFeed
+		if value != "" && at.Kind == mode.Kind && (!document || at.Name == mode.Name) {
+			unused = append(unused, key)
+		}
+	}
+	if c.Mode == client.TLSInsecure {
+		check("ca_file", c.CAFile)
+		check("server_name", c.ServerName)
+		check("spiffe_id", c.SPIFFEID)
+	}
+	if c.Mode == client.TLSInsecure || c.Mode == client.TLSOn {
+		check("cert_file", c.CertFile)
+		check("key_file", c.KeyFile)
+	}
+	var v violations
+	v.addf(len(unused) > 0, "mode", "has no use for %s beside it; leave one of the two out", strings.Join(unused, ", "))
+	return errors.Join(v...)
+}
+
 // overlay writes to a copy: less specific levels share theirs.
 func (c *clientTLSSettings) overlay(s *client.Settings) {
 	if *c == (clientTLSSettings{}) {
