@@ -108,7 +108,7 @@ func (c *clientSettings) overlay(s *client.Settings) {
 	set(&s.TokenFile, c.TokenFile)
 	set(&s.ZoneFactor, c.ZoneFactor)
 	set(&s.Subset.Size, int(c.Subset.Size))
-	set(&s.Subset.Above, c.Subset.Above)
+	set(&s.Subset.Above, int(c.Subset.Above))
 	e := &c.Ejection
 	enabled := !s.Ejection.Off
 	e.Enabled.overwrite(&enabled)

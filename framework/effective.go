@@ -133,7 +133,7 @@ func (c *clientSettings) fill(s client.Settings) {
 	}
 	c.TokenFile, c.ConnectTimeout, c.HTTP.MaxConnections = s.TokenFile, s.ConnectTimeout, s.MaxConnections
 	c.Balancer, c.HashHeader, c.ZoneFactor = s.Balancer, s.HashHeader, s.ZoneFactor
-	c.Subset = subsetSettings{subsetSize(s.Subset.Size), s.Subset.Above}
+	c.Subset = subsetSettings{subsetSize(s.Subset.Size), subsetAbove(s.Subset.Above)}
 	e := &s.Ejection
 	c.Ejection = ejectionSettings{toggleOf(!e.Off), e.Consecutive, e.MinCalls, e.FailureShare, e.Worse, e.Base, e.Max, e.MaxEjected}
 }

@@ -71,7 +71,7 @@ type ejectionSettings struct {
 type clientSettings struct {
 	callSettings `yaml:",inline"`
 
-	Target         string                   `hot:"false"            yaml:"target" doc:"for gRPC: a target of grpc's own in place of the registry, such as xds:///orders; {service} in it stands for the service; registry or unset for the registry"`
+	Target         string                   `hot:"false"            yaml:"target" doc:"for gRPC: a target of grpc's own in place of the registry, such as xds:///orders; {service} in it stands for the service; registry or unset for the registry, which calls over HTTP and net/rpc go by in any case"`
 	TLS            clientTLSSettings        `yaml:"tls"`
 	TokenFile      string                   `yaml:"token_file" doc:"file with a bearer token that calls over gRPC and HTTP are made with, in use within 1s of a change; needs tls.mode"`
 	ConnectTimeout time.Duration            `yaml:"connect_timeout" doc:"longest time to make a connection; 500ms unless set"`

@@ -136,6 +136,7 @@ func TestClientSettingsErrors(t *testing.T) {
 		"a: {zone_factor: .inf}":                                              `clients.a.zone_factor: ".inf"`,
 		"a: {subset: {size: 9}}":                                              `clients.a.subset.size: "9" is below 10, and not 0 for all instances`,
 		"a: {subset: {size: -1}}":                                             `clients.a.subset.size: "-1" is not usable: want a number of instances`,
+		"a: {subset: {above: 0}}":                                             `clients.a.subset.above: "0" is not usable: want a number of instances from 1 on`,
 		"a: {subset: {above: -1}}":                                            `clients.a.subset.above: "-1" is below zero`,
 		"a: {ejection: {consecutive: -1}}":                                    `clients.a.ejection.consecutive: "-1" is below zero`,
 		"a: {ejection: {min_calls: -1}}":                                      `clients.a.ejection.min_calls: "-1" is below zero`,

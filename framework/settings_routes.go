@@ -29,7 +29,7 @@ type matchSettings struct {
 	Header  map[string]string `empty:"false" yaml:"header" doc:"value that the call's header or metadata of that name has, * for any"`
 	Baggage map[string]string `empty:"false" yaml:"baggage" doc:"value that the member of that name in the call's W3C baggage has, * for any; it travels on to all services behind"`
 	Percent percentage        `empty:"false" yaml:"percent" doc:"part of the calls that meet the rest, 0 to 100; all unless set"`
-	By      string            `empty:"false" yaml:"by" doc:"header whose value decides which calls belong to the percentage, alike for the same value; chance unless set"`
+	By      string            `empty:"false" yaml:"by" doc:"header whose value decides which calls belong to the percentage, alike for the same value; chance unless set, and for calls without the header"`
 }
 
 // toSettings say which instances a rule's calls go to: those that have all of it.
