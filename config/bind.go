@@ -281,7 +281,11 @@ func (b *binder) unknown(v reflect.Value, path string) {
 		for key, it := range l.items {
 			below := func(section string) bool { return strings.HasPrefix(key, section+".") }
 			if !b.used[it] && slices.ContainsFunc(sections, below) {
-				errs = append(errs, unknownKey(it.source, key, b.entries))
+				err := unknownKey(it.source, key, b.entries)
+				if it.depth > 0 && it.depth <= strings.Count(key, ".") {
+					err = fmt.Errorf("%w (a dot ends a part of a key: no name in it may have one)", err)
+				}
+				errs = append(errs, err)
 			}
 		}
 	}

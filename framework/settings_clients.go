@@ -214,7 +214,7 @@ func (s *settings) Validate() error {
 // levelsHold reports that no level of a client has anything wrong by itself.
 func (s *settings) levelsHold() bool {
 	for _, c := range s.Clients {
-		if c.Validate() != nil {
+		if c.Validate() != nil || c.TLS.Validate() != nil {
 			return false
 		}
 		for _, m := range c.Methods {

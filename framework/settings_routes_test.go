@@ -92,6 +92,7 @@ func TestRouteSettingsErrors(t *testing.T) {
 		`c: {fallback: never` + to + `}`:                   `plinth.yaml:3: clients.a.routes.c.fallback: "never" must be any or fail`,
 		`c: {order: first` + to + `}`:                      `plinth.yaml:3: clients.a.routes.c.order: "first" is not a whole number`,
 		`c: {matches: {percent: 5}` + to + `}`:             `clients.a.routes.c.matches.percent: is not a known key`,
+		`"v1.1": {match: {percent: 5}` + to + `}`:          `clients.a.routes.v1.1.match.percent: is not a known key, did you mean clients.a.routes.v1.match.percent? (a dot ends a part of a key: no name in it may have one)`,
 		`ordinary: {to: {version: "2"}}`:                   `plinth.yaml:3: clients.a.routes.ordinary.to.version: "2" the name "ordinary" must be another one`,
 		`ordinary: {to: {metadata: {k: v}}}`:               `routes.ordinary.to.metadata.k: "v" the name "ordinary" must be another one`,
 	} {

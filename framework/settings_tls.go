@@ -74,6 +74,8 @@ func (c *clientTLSSettings) Validate() error {
 	var v violations
 	v.addf(!oneOf(c.Mode, "", client.TLSOn, client.TLSMutual, client.TLSInsecure), "mode", "is none of tls, mtls, insecure")
 	v.addf((c.CertFile == "") != (c.KeyFile == ""), "cert_file", "and key_file must both be given")
+	id := client.TLS{Mode: client.TLSOn, SPIFFEID: c.SPIFFEID}
+	v.addf(id.Validate() != nil, "spiffe_id", "is not like spiffe://example.org/path, the domain in lower case, or that with /* at its end")
 	return errors.Join(v...)
 }
 
