@@ -79,6 +79,11 @@ func TestHTTPSlowCaller(t *testing.T) {
 			t.Parallel()
 			set := client.Settings{Timeout: 10 * time.Second, Balancer: balancer.NameRoundRobin, Breaker: breaker.Config{Policy: breaker.PolicyClassic}}
 			w, current := httpSettings(t, set)
+			limit := func(d time.Duration) {
+				next := set
+				next.Timeout = d
+				current.Store(&next)
+			}
 			for _, id := range []string{"a", "b"} {
 				w.pooled(t, id, func(rw http.ResponseWriter, r *http.Request) {
 					switch r.URL.Path {
@@ -101,15 +106,13 @@ func TestHTTPSlowCaller(t *testing.T) {
 			}
 			h := w.client.HTTP("echo")
 			webConnected(t, h, 2)
-			set.Timeout = timeout
-			current.Store(&set)
+			limit(timeout)
 			var wg sync.WaitGroup
 			for range 12 {
 				wg.Go(func() { tt.call(h) })
 			}
 			wg.Wait()
-			set.Timeout = 10 * time.Second
-			current.Store(&set)
+			limit(10 * time.Second)
 			failures := func() (n int) {
 				for _, i := range w.explained(t).Instances {
 					n += i.Failures

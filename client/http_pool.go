@@ -48,10 +48,10 @@ type poolKind struct {
 	most int // connections, 0 = no bound
 }
 
-func (s *Settings) poolKind() poolKind {
-	kind := poolKind{most: s.maxConnections()}
-	if s.TLS != nil {
-		kind.tls = *s.TLS
+func kindOf(set *Settings) poolKind {
+	kind := poolKind{most: set.maxConnections()}
+	if set.TLS != nil {
+		kind.tls = *set.TLS
 	}
 	return kind
 }
@@ -59,7 +59,7 @@ func (s *Settings) poolKind() poolKind {
 // transport is the one for the settings as they are now. The connections of the
 // one before are closed after their requests.
 func (p *httpPool) transport(set *Settings) *pooled {
-	kind := set.poolKind()
+	kind := kindOf(set)
 	if c := p.current.Load(); c != nil && c.kind == kind {
 		return c
 	}

@@ -22,6 +22,11 @@ func TestHTTPWaitingIsNotSent(t *testing.T) {
 	t.Parallel()
 	set := client.Settings{Timeout: 30 * time.Second, MaxConnections: 1, Breaker: breaker.Config{Policy: breaker.PolicyClassic}}
 	w, current := httpSettings(t, set)
+	limit := func(d time.Duration) {
+		next := set
+		next.Timeout = d
+		current.Store(&next)
+	}
 	var handled atomic.Int64
 	w.pooled(t, "a", func(rw http.ResponseWriter, r *http.Request) {
 		handled.Add(1)
@@ -39,8 +44,7 @@ func TestHTTPWaitingIsNotSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := handled.Load()
-	set.Timeout = 100 * time.Millisecond
-	current.Store(&set)
+	limit(100 * time.Millisecond)
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
@@ -58,8 +62,7 @@ func TestHTTPWaitingIsNotSent(t *testing.T) {
 		t.Errorf("%d failures were counted, %d are in flight", i.Failures, i.InFlight)
 	}
 	_ = holding.Body.Close()
-	set.Timeout = 30 * time.Second
-	current.Store(&set)
+	limit(30 * time.Second)
 	for range 20 {
 		if status, _, err := text(t, h, http.MethodGet, nil); err != nil || status != http.StatusOK {
 			t.Fatalf("once there is a connection: status %d, %v", status, err)
