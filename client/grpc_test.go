@@ -39,6 +39,13 @@ func TestKillOneOfTwoLosesNoIdempotentCall(t *testing.T) {
 	go func() { lost <- load(t, conn, methodGet, stop, &done) }()
 
 	eventually(t, "300 calls are done", func() bool { return done.Load() > 300 })
+	held := make(chan struct{}, 8) // as many calls as there are at once
+	a.fail(func(ctx context.Context, _ string) error {
+		held <- struct{}{}
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	<-held
 	a.server.Stop() // connections are cut, calls in flight with them
 	before := b.calls.Load()
 	eventually(t, "b has served 300 more", func() bool { return b.calls.Load() > before+300 })

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	"plinth.internal/client/balancer"
 	"plinth.internal/internal/backoff"
 	"plinth.internal/middleware"
@@ -60,7 +62,9 @@ func (t failingTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, t.err
 }
 
-func (s *service) closed() error { return fmt.Errorf("call service %q: %w", s.name, ErrClosed) }
+func (s *service) closed() error {
+	return &codedError{fmt.Errorf("call service %q: %w", s.name, ErrClosed), codes.Canceled}
+}
 
 // httpBase sends one attempt to an instance that it picks.
 type httpBase struct{ service *service }
@@ -94,6 +98,7 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 	a.begin(now, n) // ended by send, when the response body is done with
 
 	a.wire = newWire(r.Context())
+	a.wire.endWith(s)
 	out := r.WithContext(a.wire.ctx) // a copy, but it shares the URL with the caller's
 	url := *r.URL
 	url.Host = n.addr
@@ -142,7 +147,9 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 	if own := a.wire.own.Load(); own != nil {
 		return nil, s.requestFault(*own)
 	}
-	if lost := context.Cause(a.wire.ctx); lost != nil {
+	if lost := context.Cause(a.wire.ctx); errors.Is(lost, ErrClosed) {
+		return nil, lost
+	} else if lost != nil {
 		err = lost
 	}
 	return nil, &unreachableError{service: s.name, instance: n.id, addr: n.addr, err: err}

@@ -49,7 +49,7 @@ func TestHTTPWaitingIsNotSent(t *testing.T) {
 	for range 20 {
 		wg.Go(func() {
 			_, _, err := text(t, h, http.MethodGet, nil)
-			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "waited for a connection: all are in use, and clients.echo.http.max_connections allows 1") {
+			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "waited for a connection: all are in use, and clients.echo.http.max_connections, client.Settings.MaxConnections in code, allows 1 connections") {
 				t.Errorf("a request without a connection: %v", err)
 			}
 		})

@@ -24,6 +24,7 @@ var errWritten = errors.New("the connection was lost after the request was writt
 type wire struct {
 	ctx    context.Context // of the request
 	cancel context.CancelCauseFunc
+	detach func() bool // from the client's end
 
 	conn   atomic.Pointer[freshConn] // what the request is written to, nil = nothing is written
 	dials  atomic.Bool               // a connection is being made for it
@@ -40,8 +41,16 @@ func newWire(ctx context.Context) *wire {
 	return w
 }
 
+// endWith ends what the wire carries when the service's client is closed.
+func (w *wire) endWith(s *service) {
+	w.detach = context.AfterFunc(s.client.ctx, func() { w.cancel(s.closed()) })
+}
+
 // end is called when the attempt has ended.
 func (w *wire) end() {
+	if w.detach != nil {
+		w.detach()
+	}
 	w.cancel(nil)
 	if c := w.conn.Load(); c != nil {
 		c.wire.CompareAndSwap(w, nil)

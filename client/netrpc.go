@@ -159,7 +159,7 @@ func (b *netRPCBase) outcome(ctx context.Context, n *node, serviceMethod string,
 	case o.err == nil:
 		return nil
 	case o.lost && errors.Is(o.err, ErrClosed):
-		return &codedError{fmt.Errorf("call service %q: %w", b.service.name, o.err), codes.Canceled}
+		return b.service.closed()
 	case o.lost:
 		return &unreachableError{service: b.service.name, instance: n.id, addr: n.addr, err: o.err}
 	}
