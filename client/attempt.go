@@ -28,17 +28,13 @@ type attempt struct {
 	named   string               // the policy's name, for those of a rule's instances
 	key     string               // for a consistent hash
 	tried   []*balancer.Endpoint // failed before in this call
-	until   time.Time            // the end of its own time over HTTP, zero = it has none
-	timer   *time.Timer          // that ends it then, nil = none
 	pinger  pinger               // nil over gRPC
-	wire    *wire                // over HTTP, once somebody was picked
+	http    *httpAttempt         // nil but over HTTP
 
 	// Between begin and end, which never overlap.
 	begun   time.Time
 	use     balancer.Call
 	ticket  outlier.Ticket
-	first   time.Time // when the head of an HTTP response came, zero = it has not
-	via     *pooled   // over HTTP, nil while nothing was handed to it
 	report  load.Report
 	trailer metadata.MD // of a gRPC response
 
@@ -55,10 +51,6 @@ type attempt struct {
 	asked  bool    // somebody was asked for his load before the pick
 	told   bool    // report is set
 	own    bool    // it failed by its caller's doing
-
-	// Over HTTP, of an attempt that was not sent.
-	refused bool // no connection could be made
-	dialing bool // one was being made when the time was over
 }
 
 type attemptKey struct{}
@@ -114,25 +106,18 @@ func (a *attempt) begin(now time.Time, n *node) {
 	}
 }
 
-// answer notes that the head of an HTTP response is there. How long the caller
-// takes for the body is its own affair.
-func (a *attempt) answer(n *node) {
-	a.first = time.Now()
-	n.endpoint.Answer(a.first, &a.use)
-}
-
 // end takes the attempt out of the count and lets the node answer for how it
 // ended.
 func (a *attempt) end(n *node, err error) {
-	if a.wire != nil {
-		a.own = err != nil && a.wire.mistaken(err)
-		a.wire.end()
+	h := a.http
+	if h != nil {
+		a.own = h.end(err)
 	}
 	now := time.Now()
 	c := a.classify(now, err)
 	if a.bounced.Load() || a.own || err != nil && a.hopeless(n, now, err) {
 		c.balancer, c.outlier = balancer.Ignored, outlier.Ignored
-	} else if a.pinger != nil && err != nil && (a.sent.Load() || a.dialing) && middleware.Code(err) == codes.DeadlineExceeded {
+	} else if a.pinger != nil && err != nil && (a.sent.Load() || h != nil && h.dialing) && middleware.Code(err) == codes.DeadlineExceeded {
 		n.doubt(a.pinger)
 	}
 	n.endpoint.End(now, &a.use, c.balancer)
@@ -140,31 +125,23 @@ func (a *attempt) end(n *node, err error) {
 		n.report(now, a.report)
 	}
 	n.judge(now, n.record.End(now, a.ticket, c.outlier))
-	n.pool.settle(a.via)
+	if h != nil {
+		n.pool.settle(h.via)
+	}
 }
 
 // forget takes the attempt out of the count without judging anybody: nothing
 // was sent.
 func (a *attempt) forget(n *node) {
-	if a.wire != nil {
-		a.wire.end()
+	h := a.http
+	if h != nil {
+		h.end(nil)
 	}
 	now := time.Now()
 	n.endpoint.End(now, &a.use, balancer.Ignored)
 	n.judge(now, n.record.End(now, a.ticket, outlier.Ignored))
-	n.pool.settle(a.via)
-}
-
-// conclude ends an attempt over HTTP. One that was still waiting for a connection says
-// nothing about the instance: those that had the connections do.
-func (a *attempt) conclude(n *node, err error) {
-	switch {
-	case a.refused:
-		a.end(n, errRefused)
-	case a.sent.Load(), a.dialing:
-		a.end(n, err)
-	default:
-		a.forget(n)
+	if h != nil {
+		n.pool.settle(h.via)
 	}
 }
 

@@ -56,7 +56,7 @@ func (a *attempt) explained(call *middleware.Call, set *Settings, err error) err
 			text = fmt.Sprintf("%s: nobody could be called within %s (%s)", name, given, whose)
 		case a.stream && a.heard.Load():
 			text = fmt.Sprintf("%s on %s: the time of the stream was over after %s (%s)", name, on, given, whose)
-		case !a.first.IsZero():
+		case a.http.answered():
 			text = fmt.Sprintf("%s on %s: the response was not read to its end within %s (%s)", name, on, given, whose)
 		default:
 			text = fmt.Sprintf("%s on %s: no answer within %s (%s)", name, on, given, whose)

@@ -67,8 +67,8 @@ func (l *loop) hedged(ctx context.Context, call *middleware.Call) (*attempt, err
 
 // took is how long the call's answer has taken that came with this attempt.
 func (a *attempt) took(begun time.Time) time.Duration {
-	if !a.first.IsZero() {
-		return a.first.Sub(begun)
+	if a.http.answered() {
+		return a.http.first.Sub(begun)
 	}
 	return time.Since(begun)
 }

@@ -97,13 +97,13 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 	a.node.Store(n)
 	a.begin(now, n) // ended by send, when the response body is done with
 
-	a.wire = newWire(r.Context())
-	a.wire.endWith(s)
-	out := r.WithContext(a.wire.ctx) // a copy, but it shares the URL with the caller's
+	a.http.wire = newWire(r.Context())
+	a.http.wire.endWith(s)
+	out := r.WithContext(a.http.wire.ctx) // a copy, but it shares the URL with the caller's
 	url := *r.URL
 	url.Host = n.addr
 	out.URL = &url
-	a.wire.carry(out)
+	a.http.wire.carry(out)
 	if out.Host == "" {
 		out.Host = s.name
 	}
@@ -117,8 +117,8 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err == nil {
 		a.sent.Store(true)
 		a.answer(n)
-		if a.timer != nil && resp.StatusCode < http.StatusBadRequest { // the body of an error belongs to the attempt
-			a.timer.Stop()
+		if a.http.timer != nil && resp.StatusCode < http.StatusBadRequest { // the body of an error belongs to the attempt
+			a.http.timer.Stop()
 		}
 		n.rest.over()
 		a.report, a.told = load.FromHTTP(resp.Header)
@@ -127,9 +127,9 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return resp, nil
 	}
-	_, a.refused = errors.AsType[*dialError](err)
-	a.sent.Store(!a.refused && a.wire.written())
-	if a.refused {
+	_, a.http.refused = errors.AsType[*dialError](err)
+	a.sent.Store(!a.http.refused && a.http.wire.written())
+	if a.http.refused {
 		n.rest.begin(time.Now(), err)
 		if r.Context().Err() == nil {
 			v.drop(n, err)
@@ -137,17 +137,17 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	if over := ended(r.Context()); over != nil {
-		a.dialing = a.wire.dials.Load()
+		a.http.dialing = a.http.wire.dials.Load()
 		waits := ""
-		if !a.sent.Load() && !a.dialing {
+		if !a.sent.Load() && !a.http.dialing {
 			waits = n.crowded(&set)
 		}
 		return nil, fmt.Errorf("call instance %s of %q at %s%s: %w", n.id, s.name, n.addr, waits, over)
 	}
-	if own := a.wire.own.Load(); own != nil {
+	if own := a.http.wire.own.Load(); own != nil {
 		return nil, s.requestFault(*own)
 	}
-	if lost := context.Cause(a.wire.ctx); errors.Is(lost, ErrClosed) {
+	if lost := context.Cause(a.http.wire.ctx); errors.Is(lost, ErrClosed) {
 		return nil, lost
 	} else if lost != nil {
 		err = lost

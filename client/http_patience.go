@@ -14,10 +14,10 @@ import (
 func (a *attempt) patient(d time.Duration) context.CancelFunc {
 	ctx, cancel := context.WithCancelCause(a.Context)
 	a.Context = ctx
-	a.until = time.Now().Add(d)
-	a.timer = time.AfterFunc(d, func() { cancel(deadline.ErrAttempt) })
+	a.http.until = time.Now().Add(d)
+	a.http.timer = time.AfterFunc(d, func() { cancel(deadline.ErrAttempt) })
 	return func() {
-		a.timer.Stop()
+		a.http.timer.Stop()
 		cancel(nil)
 	}
 }
@@ -25,8 +25,8 @@ func (a *attempt) patient(d time.Duration) context.CancelFunc {
 // Deadline is the attempt's own, if it has one that is earlier than the call's.
 func (a *attempt) Deadline() (time.Time, bool) {
 	d, ok := a.Context.Deadline()
-	if !a.until.IsZero() && (!ok || a.until.Before(d)) {
-		return a.until, true
+	if h := a.http; h != nil && !h.until.IsZero() && (!ok || h.until.Before(d)) {
+		return h.until, true
 	}
 	return d, ok
 }

@@ -34,8 +34,8 @@ type pooled struct {
 
 // RoundTrip notes in the attempt over which transport it went, for settle.
 func (c *pooled) RoundTrip(r *http.Request) (*http.Response, error) {
-	if a := attemptOf(r.Context()); a != nil {
-		a.via = c
+	if a := attemptOf(r.Context()); a != nil && a.http != nil {
+		a.http.via = c
 	}
 	return roundTrip(c.transport, r)
 }
@@ -119,9 +119,9 @@ func newTransport(dial func(ctx context.Context, addr string) (net.Conn, error),
 			timeout := DefaultConnectTimeout
 			if a := attemptOf(ctx); a != nil {
 				timeout = a.service.settings("").connectTimeout()
-				if a.wire != nil {
-					a.wire.dials.Store(true)
-					defer a.wire.dials.Store(false)
+				if a.http != nil && a.http.wire != nil {
+					a.http.wire.dials.Store(true)
+					defer a.http.wire.dials.Store(false)
 				}
 			}
 			dialing, cancel := context.WithTimeout(ctx, timeout)

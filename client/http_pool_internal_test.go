@@ -49,7 +49,7 @@ func TestHTTPPoolSettles(t *testing.T) {
 			s := newService(c, "echo")
 			p := &httpPool{service: s}
 
-			a := &attempt{Context: t.Context(), service: s}
+			a := &attempt{Context: t.Context(), service: s, http: &httpAttempt{}}
 			via := p.transport(&Settings{MaxConnections: 1})
 			tt.meanwhile(p)
 			r, err := http.NewRequestWithContext(a, http.MethodGet, server.URL, http.NoBody)
@@ -64,7 +64,7 @@ func TestHTTPPoolSettles(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = resp.Body.Close()
-			p.settle(a.via)
+			p.settle(a.http.via)
 			if tt.kept {
 				select {
 				case <-closed:

@@ -23,7 +23,16 @@ type stream struct {
 
 // newAttempt makes an attempt with one allocation, whatever it is for.
 func newAttempt(call *middleware.Call) *attempt {
-	if !call.Kind.Stream() {
+	switch {
+	case call.Kind.HTTP():
+		a := &struct {
+			attempt
+
+			http httpAttempt
+		}{}
+		a.attempt.http = &a.http
+		return &a.attempt
+	case !call.Kind.Stream():
 		return &attempt{}
 	}
 	a := &struct {
