@@ -62,6 +62,14 @@ type listener struct {
 
 func (l *listener) Addr() net.Addr { return l.addr }
 
+func (l *listener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &punctual{Conn: conn}, nil
+}
+
 func (l *listener) Close() error {
 	l.network.mu.Lock()
 	delete(l.network.listeners, string(l.addr))

@@ -14,6 +14,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"plinth.internal/internal/processors"
 	"plinth.internal/registry"
 	"plinth.internal/registry/etcd"
 )
@@ -155,8 +156,9 @@ func testMassRegistration(t *testing.T) {
 	n.process.kill()
 	n.wipe()
 	pass(t, pick(15*time.Second, 3*time.Second))
-	answered := n.restart()
+	answered, before := n.restart(), processors.Read()
 	arrived := arrivals(t, n, size)
+	scarce := !processors.Strict() && processors.Read().Since(before).Scarce()
 	eventually(t, 20*time.Second, "the client sees all instances again", func() error { return w.sees(ids...) })
 	w.end()
 
@@ -169,7 +171,7 @@ func testMassRegistration(t *testing.T) {
 	if back > patience(5*time.Second) {
 		t.Errorf("%d instances were back after %v, want at most 5s", size, back)
 	}
-	if perTenth > size/2 {
+	if perTenth > size/2 && !raced && !scarce { // an etcd that stands still does all that came meanwhile at once
 		t.Errorf("%d of %d instances registered within a tenth of a second, want at most half", perTenth, size)
 	}
 	recordMass(mass{size, back, perSecond, perTenth, w.hole})
