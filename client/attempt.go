@@ -9,8 +9,10 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"plinth.internal/client/balancer"
+	"plinth.internal/client/breaker"
 	"plinth.internal/client/outlier"
 	"plinth.internal/middleware"
+	"plinth.internal/middleware/deadline"
 	"plinth.internal/middleware/load"
 )
 
@@ -27,12 +29,12 @@ type attempt struct {
 	key     string               // for a consistent hash
 	tried   []*balancer.Endpoint // failed before in this call
 	pinger  pinger               // nil over gRPC
+	http    *httpAttempt         // nil but over HTTP
 
 	// Between begin and end, which never overlap.
 	begun   time.Time
 	use     balancer.Call
 	ticket  outlier.Ticket
-	first   time.Time // when the head of an HTTP response came, zero = it has not
 	report  load.Report
 	trailer metadata.MD // of a gRPC response
 
@@ -42,10 +44,13 @@ type attempt struct {
 	remote  atomic.Pointer[string] // where a balancer that is not ours has sent it; see placement
 	sent    atomic.Bool            // something may have reached it
 	bounced atomic.Bool            // the instance handed it back, being too busy
+	heard   atomic.Bool            // the head of a stream's answer came, or a message
 
-	stream bool // lasts as long as its user likes
-	asked  bool // somebody was asked for his load before the pick
-	told   bool // report is set
+	out    *stream // what its caller has of a stream, nil for other calls
+	stream bool    // lasts as long as its user likes
+	asked  bool    // somebody was asked for his load before the pick
+	told   bool    // report is set
+	own    bool    // it failed by its caller's doing
 }
 
 type attemptKey struct{}
@@ -80,8 +85,8 @@ func (a *attempt) request(now time.Time, avoid []*balancer.Endpoint) balancer.Re
 	return balancer.Request{Now: now, Exclude: avoid, Key: a.key}
 }
 
-// choose notes whom the attempt goes to, and takes it for sent until the
-// transport knows better.
+// choose notes whom the attempt over gRPC or net/rpc goes to, and takes it for sent
+// until the transport knows better.
 func (a *attempt) choose(n *node) {
 	a.node.Store(n)
 	a.sent.Store(true)
@@ -101,21 +106,18 @@ func (a *attempt) begin(now time.Time, n *node) {
 	}
 }
 
-// answer notes that the head of an HTTP response is there. How long the caller
-// takes for the body is its own affair.
-func (a *attempt) answer(n *node) {
-	a.first = time.Now()
-	n.endpoint.Answer(a.first, &a.use)
-}
-
 // end takes the attempt out of the count and lets the node answer for how it
 // ended.
 func (a *attempt) end(n *node, err error) {
+	h := a.http
+	if h != nil {
+		a.own = h.end(err)
+	}
 	now := time.Now()
-	c := classify(err)
-	if a.bounced.Load() || err != nil && a.hopeless(n, now, err) {
+	c := a.classify(now, err)
+	if a.bounced.Load() || a.own || err != nil && a.hopeless(n, now, err) {
 		c.balancer, c.outlier = balancer.Ignored, outlier.Ignored
-	} else if a.pinger != nil && err != nil && a.sent.Load() && middleware.Code(err) == codes.DeadlineExceeded {
+	} else if a.pinger != nil && err != nil && (a.sent.Load() || h != nil && h.dialing) && middleware.Code(err) == codes.DeadlineExceeded {
 		n.doubt(a.pinger)
 	}
 	n.endpoint.End(now, &a.use, c.balancer)
@@ -123,15 +125,24 @@ func (a *attempt) end(n *node, err error) {
 		n.report(now, a.report)
 	}
 	n.judge(now, n.record.End(now, a.ticket, c.outlier))
-	n.pool.settle()
+	if h != nil {
+		n.pool.settle(h.via)
+	}
 }
 
 // forget takes the attempt out of the count without judging anybody: nothing
 // was sent.
 func (a *attempt) forget(n *node) {
+	h := a.http
+	if h != nil {
+		h.end(nil)
+	}
 	now := time.Now()
 	n.endpoint.End(now, &a.use, balancer.Ignored)
 	n.judge(now, n.record.End(now, a.ticket, outlier.Ignored))
+	if h != nil {
+		n.pool.settle(h.via)
+	}
 }
 
 // report takes in what the node says about itself.
@@ -140,6 +151,26 @@ func (n *node) report(now time.Time, r load.Report) {
 		InFlight: r.InFlight, Latency: r.Latency, Failures: r.Failures,
 		QPS: r.QPS, EPS: r.EPS, Utilization: r.Utilization,
 	})
+}
+
+// classify is the function of that name but for a stream that was answered and
+// lasted until its deadline: it has had all the time that its caller gave it.
+func (a *attempt) classify(now time.Time, err error) class {
+	c := classify(err)
+	if a.stream && a.heard.Load() && middleware.Code(err) == codes.DeadlineExceeded && a.over(now) {
+		c.breaker, c.balancer, c.outlier = breaker.Accepted, balancer.Succeeded, outlier.Succeeded
+	}
+	return c
+}
+
+// hops is how many calls further on an end may be noticed that is that of the
+// deadline here: each of them gives up by [deadline.Hop] earlier.
+const hops = 4
+
+// over tells whether the time of the attempt was over at its end.
+func (a *attempt) over(now time.Time) bool {
+	due, ok := a.Deadline()
+	return ok && due.Sub(now) <= hops*deadline.Hop
 }
 
 // reasonable is the part of an instance's own latency that it must have been

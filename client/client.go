@@ -165,7 +165,7 @@ func (c *Client) serviceLocked(name string) (*service, error) {
 	if c.closed {
 		return nil, ErrClosed
 	}
-	if err := checkName(name); err != nil {
+	if err := CheckName(name); err != nil {
 		return nil, err
 	}
 	s := c.services[name]
@@ -176,8 +176,9 @@ func (c *Client) serviceLocked(name string) (*service, error) {
 	return s, nil
 }
 
-// checkName accepts what is both a name in the registry and a host in a URL.
-func checkName(name string) error {
+// CheckName returns an error for a name that no service can be called by: it must be
+// both a name in the registry and a host in a URL.
+func CheckName(name string) error {
 	const longest = 253 // of a host name
 	if name == "" {
 		return errors.New("the name is empty")

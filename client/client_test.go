@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 
 	"plinth.internal/client"
 	"plinth.internal/client/balancer"
@@ -110,6 +112,52 @@ func TestClose(t *testing.T) {
 		if !errors.Is(err, client.ErrClosed) {
 			t.Errorf("HTTP after Close: %v", err)
 		}
+	}
+}
+
+// TestCloseEndsRequests: Close ends requests over HTTP that wait for an answer, and
+// responses whose body is still read.
+func TestCloseEndsRequests(t *testing.T) {
+	w := newWorld(t)
+	arrived := make(chan struct{}, 2)
+	web := w.web(t, "a", func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/stream" {
+			_, _ = io.WriteString(rw, "begin")
+			_ = http.NewResponseController(rw).Flush()
+		}
+		arrived <- struct{}{}
+		<-r.Context().Done()
+	})
+	h := w.client.HTTP("echo")
+	resp, err := get(t, h, "http://echo/stream")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	ended := make(chan error, 1)
+	go func() {
+		resp, err := get(t, h, "http://echo/")
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		ended <- err
+	}()
+	<-arrived
+	<-arrived
+	if err := w.client.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; middleware.Code(err) != codes.Canceled || !errors.Is(err, client.ErrClosed) {
+		t.Errorf("the request ended with %v", err)
+	}
+	if data, err := io.ReadAll(resp.Body); string(data) != "begin" || err == nil {
+		t.Errorf("the body ended with %q, %v", data, err)
+	}
+	if n := web.calls.Load(); n != 2 {
+		t.Errorf("%d requests came, want 2: none is made again", n)
+	}
+	if _, err := get(t, h, "http://echo/"); middleware.Code(err) != codes.Canceled { //nolint:bodyclose // there is none
+		t.Errorf("a request after Close: %v", err)
 	}
 }
 

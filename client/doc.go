@@ -24,7 +24,7 @@
 //     than the rest of the fleet (package middleware/load); the call is made on
 //     another one, nothing counts as failed, and nobody notices;
 //   - its ejection, after results that are worse than those of the others, until a
-//     real call succeeds (package outlier);
+//     real call succeeds or a real stream has its first message (package outlier);
 //   - its connection and its health check.
 //
 // And what keeps calls away from a service as a whole: the breaker, one for each
@@ -47,14 +47,24 @@
 //     called; without any, those that are connected are called all the same.
 //   - A call whose retries are used up returns an error that keeps the layers
 //     above from retrying as well; see [middleware.NoRetry].
+//   - The error of a call whose deadline is over says what was called, where, how
+//     long it was given and whose limit that was; the error of one that ended with
+//     its connection over gRPC says where. Codes, details and what errors.Is finds
+//     are those of the transport's error.
 //   - A stream is never repeated unless it was never sent, and an HTTP request
 //     whose body cannot be had again is not even then.
+//   - An HTTP call ends at its deadline also where the Read of the request's body
+//     blocks. The body is closed when that Read has returned, not before.
 //   - Over HTTP at most [Settings].MaxConnections connections to an instance are
 //     open. Those to one that has left the list are closed, the ones in use after
 //     their requests. The latency of a request ends with the head of its response:
 //     how fast its caller reads the body says nothing about the instance.
 //   - A timeout is the instance's fault only if it was given a fifth at least of
-//     what its calls usually take; what the caller cancels is nobody's.
+//     what its calls usually take; what the caller cancels is nobody's. A stream
+//     over gRPC that lasts until its deadline is a timeout only if nothing has come
+//     on it, neither a message nor the head of the answer: a server that may have
+//     nothing to say for long sends its header at once (grpc's SendHeader). Over
+//     HTTP a deadline that passes while the instance waits for its caller is none.
 //   - A TCP connection is made within 500 ms or not at all, and made again after
 //     0.1 s at first, 5 s at most, half of it up to chance.
 //   - An instance that could not be reached is tried again within 7 s, each client

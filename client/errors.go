@@ -76,7 +76,7 @@ func classify(err error) class {
 	case codes.ResourceExhausted:
 		// Shedding load is the instance's right: nobody is ejected for it. But
 		// it is fast, and must not draw more calls for that.
-		return class{retry.Overloaded, breaker.Refused, balancer.Failed, outlier.Ignored}
+		return class{retry.Overloaded, breaker.Refused, balancer.Refused, outlier.Ignored}
 	case codes.DeadlineExceeded:
 		return class{retry.Timeout, breaker.Failed, balancer.Failed, outlier.Failed}
 	case codes.Internal, codes.Unknown, codes.DataLoss:

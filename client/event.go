@@ -83,9 +83,25 @@ type CallGaveUp struct {
 	Service, Method string
 	// Attempts is how many were made.
 	Attempts int
+	// Instance is the ID of the instance that the last one failed on.
+	Instance string
 	// Reason is what stood against a retry.
 	Reason retry.Reason
 	// Err is the outcome of the last attempt.
+	Err error
+}
+
+// CallFailed says that a call failed which is of a kind that is not repeated: its
+// method is not idempotent, or it is a stream or has a body that is gone. An error
+// that the caller caused is none of these.
+type CallFailed struct {
+	// Service and Method are as in [CallRetried].
+	Service, Method string
+	// Instance is the ID of the instance that it failed on.
+	Instance string
+	// Reason is what stood against a retry.
+	Reason retry.Reason
+	// Err is the outcome.
 	Err error
 }
 
@@ -95,6 +111,15 @@ type CallRejected struct {
 	Service, Method string
 	// Err is what the caller gets.
 	Err *BreakerError
+}
+
+// CallUnplaced says that a call failed because nobody could be called: there is no
+// instance, or none could be connected to in time.
+type CallUnplaced struct {
+	// Service and Method are as in [CallRetried].
+	Service, Method string
+	// Err is what the caller gets.
+	Err error
 }
 
 // CallBounced says that an instance handed an attempt back because it is busier
@@ -124,14 +149,28 @@ type InstanceEjected struct {
 	Instance, Addr string
 	// Reason is why, in a word or two.
 	Reason string
-	// Share is the part of its calls that failed lately, from 0 to 1.
+	// Share is the part of its calls that failed lately, from 0 to 1, and Run is
+	// how many failed in a row; 0 where a trial decided.
 	Share float64
-	// For is how long it is kept out; then one call tries whether it is well.
+	Run   int
+	// For is how long it is kept out; then one call may try whether it is well.
 	For time.Duration
 	// Times is how often in a row it was kept out, 1 for the first time.
 	Times int
 	// KeptOut is false while so many are ejected that nobody is kept out.
 	KeptOut bool
+}
+
+// ConnectionFailed says that no connection to an instance could be made, be it
+// that nobody listens there or that TLS was refused on either side. Others take the
+// calls, so that no call may speak of it. It is told once a minute for an instance.
+type ConnectionFailed struct {
+	// Service and Protocol are as in [ViewChanged].
+	Service, Protocol string
+	// Instance is the instance's ID, Addr the address that was connected to.
+	Instance, Addr string
+	// Err is why.
+	Err error
 }
 
 // InstanceReturned says that an ejected instance has answered its trial call,
@@ -185,14 +224,17 @@ type TLSReloaded struct {
 	NotAfter time.Time
 }
 
-// TLSRejected says that changed files for TLS are not good. What they held before
-// stays in use; without any such there are no connections.
+// TLSRejected says that changed files for TLS are not good, or that the certificate
+// in use has expired. What they held before stays in use; without any such there
+// are no connections.
 type TLSRejected struct {
 	// Services and Files are as in [TLSReloaded].
 	Services []string
 	Files    string
 	// Err says which file, and what is wrong.
 	Err error
+	// Kept is set where there are good ones that stay in use.
+	Kept bool
 }
 
 // TokenExposed says that tokens for a service are sent without TLS, as its settings
@@ -220,9 +262,12 @@ func (ViewFailed) event()       {}
 func (LastResort) event()       {}
 func (CallRetried) event()      {}
 func (CallGaveUp) event()       {}
+func (CallFailed) event()       {}
 func (CallRejected) event()     {}
+func (CallUnplaced) event()     {}
 func (CallBounced) event()      {}
 func (CallHedged) event()       {}
 func (InstanceEjected) event()  {}
 func (InstanceReturned) event() {}
+func (ConnectionFailed) event() {}
 func (RouteFellBack) event()    {}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -41,16 +42,19 @@ func (s *service) explain(now time.Time) ServiceExplained {
 		RetryTokens:    s.budget.Tokens(now),
 		RetryTokensMax: retry.BudgetMax,
 	}
+	s.explainMethods(now, &e)
 	for _, d := range []*directory{s.grpc, s.http, s.netrpc} {
-		f := &fleetExplained{policy: s.policyName(), list: d.detector.State(now), routes: s.settings("").Routes}
+		f := &fleetExplained{policy: s.policyName(), list: d.detector.State(now), routes: s.settings("").Routes, held: held(e.Breakers)}
 		f.explain(now, d, snapshot)
+		if err := d.nobody.Load(); err != nil && f.up == 0 {
+			e.nobody = append(e.nobody, fmt.Sprintf("nobody can be called over %s: %v", d.protocol, *err))
+		}
 		if len(f.instances) == 0 {
-			continue // nobody has called over it
+			continue // nobody has called over it, or nobody can
 		}
 		e.Instances = append(e.Instances, f.instances...)
 		e.Protocols = append(e.Protocols, f.protocol(d))
 	}
-	s.explainMethods(now, &e)
 	e.Totals, e.Events = s.client.recent.of(s.name)
 	e.Why = e.why(known)
 	return e
@@ -58,7 +62,7 @@ func (s *service) explain(now time.Time) ServiceExplained {
 
 // policyName is the policy of the service that is used.
 func (s *service) policyName() string {
-	if name := s.settings("").Balancer; s.policies[name] != nil {
+	if name := s.settings("").Balancer; slices.Contains(balancer.Names(), name) {
 		return name
 	}
 	return balancer.NameAdaptive
@@ -80,7 +84,7 @@ func (s *service) explainMethods(now time.Time, e *ServiceExplained) {
 	base := s.settings("")
 	e.Settings = []SettingsExplained{explainSettings("", base)}
 	if f := s.shared.current.Load(); f != nil {
-		e.Breakers = append(e.Breakers, explainBreaker("", f.breaker.State(now)))
+		e.Breakers = append(e.Breakers, explainBreaker(now, "", f.breaker.State(now)))
 	}
 	known := s.methods.known.Load()
 	if known == nil {
@@ -89,11 +93,12 @@ func (s *service) explainMethods(now time.Time, e *ServiceExplained) {
 	for _, key := range slices.SortedFunc(maps.Keys(*known), func(a, b methodKey) int {
 		return cmp.Or(cmp.Compare(a.service, b.service), cmp.Compare(a.method, b.method))
 	}) {
-		if set := s.settings(key.method); set != base {
+		set := s.settings(key.method)
+		if set != base {
 			e.Settings = append(e.Settings, explainSettings(key.String(), set))
-			if f := (*known)[key].own.current.Load(); f != nil && set.OwnBreaker {
-				e.Breakers = append(e.Breakers, explainBreaker(key.String(), f.breaker.State(now)))
-			}
+		}
+		if f := (*known)[key].own.current.Load(); f != nil && set.OwnBreaker {
+			e.Breakers = append(e.Breakers, explainBreaker(now, key.String(), f.breaker.State(now)))
 		}
 	}
 }
@@ -109,20 +114,21 @@ func (k methodKey) String() string {
 	return k.service + "/" + k.method
 }
 
+// explainSettings tells of the settings that are used: of one that is not valid, that
+// is the default.
 func explainSettings(method string, s Settings) SettingsExplained {
 	s = s.effective()
-	return SettingsExplained{
-		Method: method, TimeoutMS: millis(s.timeout(false)), AttemptTimeoutMS: millis(s.AttemptTimeout),
-		Attempts: s.Retry.MaxAttempts, Hedge: s.Hedge.Enabled,
-		Balancer: cmp.Or(s.Balancer, balancer.NameAdaptive), Breaker: cmp.Or(s.Breaker.Policy, breaker.PolicyAdaptive),
-		OwnBreaker: s.OwnBreaker, Ejection: !s.Ejection.Off,
+	if !slices.Contains(balancer.Names(), s.Balancer) {
+		s.Balancer = balancer.NameAdaptive
 	}
-}
-
-func explainBreaker(method string, s breaker.State) BreakerExplained {
-	return BreakerExplained{
-		Method: method, Policy: s.Policy, Phase: s.Phase.String(), Sent: s.Sent, Failed: s.Failed,
-		WindowS: seconds(breaker.Window), Reject: s.Reject, Until: s.Until,
+	if s.Breaker.Validate() != nil {
+		s.Breaker = breaker.Config{}
+	}
+	return SettingsExplained{
+		Method: method, TimeoutMS: millis(s.timeout(false)), StreamTimeoutMS: millis(s.timeout(true)), AttemptTimeoutMS: millis(max(s.AttemptTimeout, 0)),
+		Attempts: s.Retry.MaxAttempts, Hedge: s.Hedge.Enabled,
+		Balancer: s.Balancer, Breaker: cmp.Or(s.Breaker.Policy, breaker.PolicyAdaptive),
+		OwnBreaker: s.OwnBreaker, Ejection: !s.Ejection.Off,
 	}
 }
 

@@ -49,6 +49,9 @@ func (p *petiole) explain(addr string) ConnectionExplained {
 		return ConnectionExplained{State: connectionConnecting}
 	}
 	var c ConnectionExplained
+	if n := p.view.byAddr[addr]; n != nil {
+		n.rest.last.Load().explain(&c)
+	}
 	switch l.state {
 	case connectivity.Ready:
 		c.State = connectionReady
@@ -72,8 +75,11 @@ func (p *petiole) explain(addr string) ConnectionExplained {
 			c.Health = healthAsked
 		}
 	}
-	if l.err != nil {
+	switch {
+	case l.err != nil:
 		c.Error = l.err.Error()
+	case c.State == connectionFailed && l.cause != nil: // it is being tried again
+		c.Error = l.cause.Error()
 	}
 	return c
 }
@@ -89,9 +95,13 @@ func (l *listView) connection(now time.Time, addr string) ConnectionExplained {
 	if r.silent.Load() {
 		c.Health = healthSilent
 	}
+	r.last.Load().explain(&c)
 	if c.Failures > 0 {
 		c.State = connectionFailed
 		c.RetryS = max(seconds(time.Duration(r.until.Load())-now.Sub(r.made)), 0)
+		if why := r.why.Load(); why != nil {
+			c.Error = *why
+		}
 	}
 	return c
 }

@@ -33,6 +33,8 @@ type ServiceExplained struct {
 	Totals map[string]uint64 `json:"totals"`
 	// Events are the last ones of each kind, the newest first.
 	Events []EventExplained `json:"events"`
+
+	nobody []string // why nobody can be called, for Why
 }
 
 // ListExplained is where a list of instances comes from.
@@ -56,6 +58,7 @@ const (
 	StateDraining    = "draining"
 	StateQuarantined = "quarantined"
 	StateOutside     = "outside"
+	StateGone        = "gone"
 )
 
 // InstanceExplained is what a client knows of one instance.
@@ -73,18 +76,25 @@ type InstanceExplained struct {
 	Weight  int64  `json:"weight"`
 	// State is what the registry says: up, draining, or quarantined for one
 	// that it has lost without a word; or outside for one that is not in this
-	// client's subset, of which therefore no more is known. LostAt is since when it is lost, which
-	// one that is draining may be as well.
+	// client's subset, of which therefore no more is known; or gone for one that has
+	// left the list while calls run on it. LostAt is since when it is lost, which one
+	// that is draining may be as well.
 	State  string    `json:"state"`
 	LostAt time.Time `json:"lost_at,omitzero"`
 	// Connection is the state of the connection and of the health check on it.
 	Connection ConnectionExplained `json:"connection"`
-	// Calls, Failures are the outcomes of this client's attempts in the last
-	// ten seconds, but since the last ejection or return; Share is the part of
-	// all instances' outcomes, from 0 to 1.
-	Calls    int     `json:"calls_10s"`
-	Failures int     `json:"failures_10s"`
-	Share    float64 `json:"share_10s"`
+	// Picks is how many of this client's attempts began in the last ten seconds,
+	// streams among them, and Share the part of all instances' attempts, from 0 to 1.
+	Picks int     `json:"picks_10s"`
+	Share float64 `json:"share_10s"`
+	// Calls are the outcomes in the last ten seconds that the instance is judged
+	// by, but since the last ejection or return, and Failures how many of them are
+	// failures. It is not judged by the Refused, which it was too busy for, nor by the
+	// Ignored: those that the caller gave up, or that it handed back.
+	Calls    int `json:"calls_10s"`
+	Failures int `json:"failures_10s"`
+	Refused  int `json:"refused_10s"`
+	Ignored  int `json:"ignored_10s"`
 	// Run is the number of failures since the last success.
 	Run int `json:"failures_in_a_row"`
 	// InFlight is the number of attempts that have not ended.
@@ -97,6 +107,9 @@ type InstanceExplained struct {
 	Ejection *EjectionExplained `json:"ejection,omitempty"`
 	// Routes are the names of the rules that reserve the instance for their calls.
 	Routes []string `json:"routes,omitempty"`
+
+	verdict  verdict // what Why says
+	compared bool    // its cost is one of those whose median is taken
 }
 
 // ConnectionExplained is the way to an instance.
@@ -109,12 +122,17 @@ type ConnectionExplained struct {
 	// while there is no answer, not_serving; "" where it is not asked. Over HTTP
 	// and net/rpc it is silent from a call that timed out until an answered ping.
 	Health string `json:"health,omitempty"`
-	// Error is why it cannot be called.
+	// Error is why it cannot be called, or why the last connection to it could
+	// not be made.
 	Error string `json:"error,omitempty"`
 	// Failures is how many connections in a row failed, and RetryS in how many
 	// seconds the next one may be made; HTTP and net/rpc only.
 	Failures int64   `json:"failures,omitempty"`
 	RetryS   float64 `json:"retry_s,omitempty"`
+	// TLS tells whether the connection that was made last has TLS, absent while
+	// none was. Peer is whom the instance's certificate is for.
+	TLS  *bool  `json:"tls,omitempty"`
+	Peer string `json:"peer,omitempty"`
 }
 
 // CostExplained is the cost of a call to an instance: latency, times load and
@@ -187,33 +205,14 @@ type ProtocolExplained struct {
 	Routes []RouteExplained `json:"routes,omitempty"`
 }
 
-// BreakerExplained is the reading of a breaker.
-type BreakerExplained struct {
-	// Method is the full name of the method that has the breaker for its own,
-	// "" for the one that all others share.
-	Method string `json:"method"`
-	// Policy is adaptive, classic or off; Phase is closed, throttling, open or
-	// half_open.
-	Policy string `json:"policy"`
-	Phase  string `json:"phase"`
-	// Sent is the number of attempts within WindowS seconds, Failed how many
-	// of them count against the service, and Reject the probability that the
-	// next one is held back.
-	Sent    int64   `json:"sent"`
-	Failed  int64   `json:"failed"`
-	WindowS float64 `json:"window_s"`
-	Reject  float64 `json:"reject"`
-	// Until is when an open breaker lets a trial pass.
-	Until time.Time `json:"until,omitzero"`
-}
-
 // SettingsExplained are the [Settings] in use, in short.
 type SettingsExplained struct {
 	// Method is the full name of a method, "" for the service.
 	Method string `json:"method"`
-	// TimeoutMS and AttemptTimeoutMS are for a unary call or an HTTP request;
-	// 0 means none.
+	// TimeoutMS and AttemptTimeoutMS are for a unary call or an HTTP request,
+	// StreamTimeoutMS is for a stream; 0 means none.
 	TimeoutMS        float64 `json:"timeout_ms"`
+	StreamTimeoutMS  float64 `json:"stream_timeout_ms"`
 	AttemptTimeoutMS float64 `json:"attempt_timeout_ms"`
 	// Attempts includes the first one.
 	Attempts int  `json:"attempts"`
@@ -231,8 +230,8 @@ type SettingsExplained struct {
 type EventExplained struct {
 	// At is when it was told.
 	At time.Time `json:"at"`
-	// Kind is rejected, retried, gave_up, hedged, bounced, ejected, returned,
-	// last_resort or fell_back.
+	// Kind is rejected, retried, gave_up, failed, hedged, bounced, ejected,
+	// returned, last_resort or fell_back.
 	Kind string `json:"kind"`
 	// Method is the method's own name, Instance the ID; "" where none is meant.
 	Method   string `json:"method,omitempty"`

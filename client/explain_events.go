@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"plinth.internal/client/outlier"
 )
 
 const (
@@ -17,6 +19,7 @@ const (
 	kindRejected = iota
 	kindRetried
 	kindGaveUp
+	kindFailed
 	kindHedged
 	kindBounced
 	kindEjected
@@ -28,7 +31,7 @@ const (
 
 // kindNames are the kinds as they are shown.
 func kindNames() [kinds]string {
-	return [kinds]string{"rejected", "retried", "gave_up", "hedged", "bounced", "ejected", "returned", "last_resort", "fell_back"}
+	return [kinds]string{"rejected", "retried", "gave_up", "failed", "hedged", "bounced", "ejected", "returned", "last_resort", "fell_back"}
 }
 
 // recentEvents remembers the last events of each service, in memory that does
@@ -102,10 +105,14 @@ func explainEvent(e Event) (service string, kind int, kept EventExplained) {
 	switch e := e.(type) {
 	case CallRejected:
 		return e.Service, kindRejected, EventExplained{Method: e.Method, Reason: "breaker", Detail: e.Err.Rejection.Error()}
+	case CallUnplaced:
+		return e.Service, kindRejected, EventExplained{Method: e.Method, Reason: "nobody", Detail: text(e.Err)}
 	case CallRetried:
 		return e.Service, kindRetried, EventExplained{Method: e.Method, Instance: e.Instance, Reason: string(e.Reason), Detail: text(e.Err)}
 	case CallGaveUp:
-		return e.Service, kindGaveUp, EventExplained{Method: e.Method, Reason: string(e.Reason), Detail: text(e.Err)}
+		return e.Service, kindGaveUp, EventExplained{Method: e.Method, Instance: e.Instance, Reason: string(e.Reason), Detail: text(e.Err)}
+	case CallFailed:
+		return e.Service, kindFailed, EventExplained{Method: e.Method, Instance: e.Instance, Reason: string(e.Reason), Detail: text(e.Err)}
 	case CallBounced:
 		return e.Service, kindBounced, EventExplained{Method: e.Method, Instance: e.Instance, Reason: "busy"}
 	case CallHedged:
@@ -115,7 +122,7 @@ func explainEvent(e Event) (service string, kind int, kept EventExplained) {
 		}
 		return e.Service, kindHedged, EventExplained{Method: e.Method, Reason: reason, Detail: "after " + short(e.After)}
 	case InstanceEjected:
-		detail := fmt.Sprintf("%.0f %% failed, out for %s, time %d", 100*e.Share, short(e.For), e.Times)
+		detail := fmt.Sprintf("%s, out for %s, time %d", e.cause(), short(e.For), e.Times)
 		if !e.KeptOut {
 			detail += ", called all the same because too many are ejected"
 		}
@@ -128,6 +135,17 @@ func explainEvent(e Event) (service string, kind int, kept EventExplained) {
 		return e.Service, kindFellBack, EventExplained{Reason: string(e.Reason), Detail: e.detail()}
 	}
 	return "", 0, EventExplained{}
+}
+
+// cause is what the instance was ejected for, in numbers.
+func (e InstanceEjected) cause() string {
+	switch outlier.Reason(e.Reason) {
+	case outlier.ReasonConsecutive:
+		return fmt.Sprintf("%d calls in a row failed", e.Run)
+	case outlier.ReasonTrial:
+		return "its trial call failed"
+	}
+	return fmt.Sprintf("%.0f %% failed", 100*e.Share)
 }
 
 func text(err error) string {

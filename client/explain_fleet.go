@@ -19,8 +19,9 @@ type fleetExplained struct {
 	instances []InstanceExplained
 	middle    CostExplained // the median of each term of those that can be called
 	compared  int           // how many those are
-	wanting   int           // how many want calls and, as far as known, can be reached
+	wanting   int           // how many get calls by choice and, as far as known, can be reached
 	up        int           // how many want calls
+	held      bool          // the breaker lets no call through
 	narrowed  *narrowed     // nil where the client knows all instances
 }
 
@@ -61,16 +62,21 @@ func (f *fleetExplained) explain(now time.Time, d *directory, snapshot registry.
 		}
 		f.instances = append(f.instances, e)
 	}
+	f.addGone(now, d)
 	f.compare()
 	for i := range f.instances {
-		f.instances[i].Why = f.why(now, &f.instances[i])
+		e := &f.instances[i]
+		if e.verdict = f.judge(e); e.verdict != verdictGone {
+			e.Why = f.why(now, e)
+		}
 	}
 }
 
 func explainInstance(now time.Time, inst *registry.Instance, endpoint *balancer.Endpoint, list outlier.Summary, state outlier.State) InstanceExplained {
-	stats := endpoint.Stats(now)
+	stats, recent := endpoint.Stats(now), endpoint.Recent(now)
 	return InstanceExplained{
 		ID: inst.ID, Zone: inst.Zone, Version: inst.Version, Weight: endpoint.Weight(),
+		Picks: recent.Picks, Refused: recent.Refused, Ignored: recent.Ignored,
 		Calls: state.Calls, Failures: state.Failures, Run: state.Run, InFlight: stats.InFlight, Warm: stats.Warm,
 		Cost: CostExplained{
 			Seconds: stats.Cost, LatencyMS: millis(stats.Expected), OldestMS: millis(stats.Oldest), Load: stats.Load,
@@ -82,18 +88,19 @@ func explainInstance(now time.Time, inst *registry.Instance, endpoint *balancer.
 
 // compare fills in what an instance is relative to the others.
 func (f *fleetExplained) compare() {
-	calls := 0
+	picks := 0
 	var costs, latencies, loads []float64
 	for i := range f.instances {
 		e := &f.instances[i]
-		calls += e.Calls
-		if e.State == StateOutside || e.State == StateDraining || e.Connection.unusable() {
+		picks += e.Picks
+		if e.State == StateGone || e.State == StateOutside || e.State == StateDraining && f.up > 0 || e.Connection.unusable() {
 			continue
 		}
 		f.wanting++
 		if e.Ejection != nil && e.Ejection.KeptOut {
 			continue
 		}
+		e.compared = true
 		costs, latencies, loads = append(costs, e.Cost.Seconds), append(latencies, e.Cost.LatencyMS), append(loads, e.Cost.Load)
 	}
 	f.compared = len(costs)
@@ -103,10 +110,14 @@ func (f *fleetExplained) compare() {
 		if f.compared == 0 && e.Ejection != nil {
 			e.Ejection.KeptOut = false // all gates are closed: any of them is picked
 		}
-		if calls > 0 {
-			e.Share = float64(e.Calls) / float64(calls)
+		if picks > 0 {
+			e.Share = float64(e.Picks) / float64(picks)
 		}
-		if f.compared > 1 && f.middle.Seconds > 0 {
+		others := f.compared
+		if e.compared {
+			others--
+		}
+		if others > 0 && f.middle.Seconds > 0 {
 			e.Cost.Relative = e.Cost.Seconds / f.middle.Seconds
 		}
 	}

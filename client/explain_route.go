@@ -104,11 +104,11 @@ func (f *fleetExplained) countRoute(e *RouteExplained) {
 		if e.Name != route.Ordinary {
 			named = slices.Contains(inst.Routes, e.Name)
 		}
-		if !named {
+		if !named || inst.verdict == verdictGone {
 			continue
 		}
 		e.Instances++
-		if inst.State != StateDraining && !inst.Connection.unusable() && (inst.Ejection == nil || !inst.Ejection.KeptOut) {
+		if inst.verdict.called() {
 			e.Callable++
 		}
 	}

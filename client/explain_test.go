@@ -88,7 +88,7 @@ func TestExplain(t *testing.T) {
 
 	got := w.whys(t, map[string]string{
 		"drains":  "not called: it is draining",
-		"ejected": "not called: ejected for failures in a row; one call tries it in ",
+		"ejected": "not called: ejected for failures in a row; one call may try it in ",
 		"gone":    "not called: it c",
 		"healthy": "called: nothing is against it, it has ",
 		"ill":     "not called: it says that it is not serving (",
@@ -177,8 +177,14 @@ func TestExplainLastResort(t *testing.T) {
 	connected(t, conn, 1)
 	w.announce(t, registry.Instance{ID: "drains", State: registry.Draining, Endpoints: map[string]string{"grpc": e.addr}})
 	w.whys(t, map[string]string{"drains": "called although it is draining: nobody else can be called"})
+	if got := w.explained(t).Why; got != "1 of 1 instances take calls over grpc as a last resort: all that can be reached drain" {
+		t.Errorf("the service: %q", got)
+	}
 	e.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 	w.whys(t, map[string]string{"drains": "called as a last resort: it says that it is not serving"})
+	if got := w.explained(t).Why; got != "1 of 1 instances take calls over grpc as a last resort: none says that it is serving" {
+		t.Errorf("the service: %q", got)
+	}
 }
 
 func TestExplainHTTP(t *testing.T) {

@@ -2,6 +2,7 @@ package client
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,28 +12,43 @@ import (
 )
 
 // dear is the multiple of the median cost from which a sentence speaks of it.
-// Costs differ by less all the time.
+// Costs differ by less all the time; a smaller one is told of where it shows, see
+// [InstanceExplained.passedOver].
 const dear = 2
+
+// From when on a sentence speaks of something.
+const (
+	ill   = 0.05 // the share of failures
+	vain  = 0.5  // the share of calls that came to nothing
+	waits = 1000 // milliseconds that a call has been in flight
+)
 
 // why is the sentence about one instance. What comes first keeps calls away
 // whatever comes later.
 func (f *fleetExplained) why(now time.Time, e *InstanceExplained) string {
 	var text string
 	switch {
-	case e.State == StateOutside:
+	case e.verdict == verdictOutside:
 		text = fmt.Sprintf("not called: not in this client's subset, which is %d of the %d instances", f.narrowed.kept, f.narrowed.of)
-	case e.State == StateDraining && f.spared(e.Protocol):
+		if e.InFlight > 0 {
+			text += fmt.Sprintf("; its calls in flight are %d", e.InFlight)
+		}
+	case e.verdict == verdictDrains:
 		text = "not called: it is draining, which it or an operator wants, and others can be called"
-	case e.Connection.unusable():
+	case e.verdict == verdictHeld:
+		text = "not called: the breaker holds back the calls to all instances" + also(e.against(), e.waiting())
+	case e.verdict == verdictAway:
 		text = f.unreachable(&e.Connection)
+	case e.verdict == verdictLastResort:
+		text = lastResort(e) + also(e.against(), e.waiting())
+	case e.verdict == verdictEjected:
+		text = f.ejected(e.Ejection, e.Cost.Relative)
 	case e.Ejection != nil && e.Ejection.Now:
-		text = f.ejected(e.Ejection)
-	case e.State == StateDraining:
-		text = "called although it is draining: nobody else can be called"
+		text = f.ejected(e.Ejection, e.Cost.Relative) + also(e.against(), e.waiting())
 	case e.Warm < 1:
-		text = fmt.Sprintf("warming up: it has just started and takes %.0f %% of its share", 100*e.Warm)
-	case f.byCost() && e.Cost.Relative >= dear:
-		text = f.dearer(e)
+		text = fmt.Sprintf("warming up: it has just started and takes %.0f %% of its share", 100*e.Warm) + also(e.against(), e.waiting())
+	case f.byCost() && (e.Cost.Relative >= dear || e.passedOver()):
+		text = f.dearer(e) + also(e.against())
 	default:
 		text = f.well(e)
 	}
@@ -42,29 +58,35 @@ func (f *fleetExplained) why(now time.Time, e *InstanceExplained) string {
 	return text + e.reserved()
 }
 
-// spared tells whether those that drain get no calls. Over gRPC that takes
-// somebody who can be called; elsewhere, where nothing is known of connections
-// before there is a call, somebody who does not drain.
-func (f *fleetExplained) spared(protocol string) bool {
-	if protocol != "grpc" {
-		return f.up > 0
+// lastResort is the sentence about an instance that is called because nobody
+// better can be.
+func lastResort(e *InstanceExplained) string {
+	c := &e.Connection
+	switch {
+	case e.State == StateDraining && c.Health != healthNotServing:
+		return "called although it is draining: nobody else can be called"
+	case c.Health == healthNotServing:
+		return "called as a last resort: it says that it is not serving, and so do all that can be reached"
+	case c.Health == healthSilent:
+		return "called as a last resort: a call to it timed out and it has not answered a ping since, and nobody else can be called"
 	}
-	return f.wanting > 0
+	return fmt.Sprintf("called as a last resort: %d connections in a row failed, and nobody else can be called", c.Failures)
 }
 
 func (f *fleetExplained) unreachable(c *ConnectionExplained) string {
 	switch {
 	case c.Health == healthNotServing:
-		if f.wanting == 0 {
-			return "called as a last resort: it says that it is not serving, and so do all that can be reached"
-		}
 		return "not called: it says that it is not serving (" + c.Error + ")"
 	case c.Health == healthAsked:
 		return "not called yet: it is connected, and has not answered its health check"
 	case c.Health == healthSilent:
 		return "not called while others can be: a call to it timed out, and it has not answered a ping since"
 	case c.State == connectionFailed && c.Failures > 0:
-		return fmt.Sprintf("not called while others can be: %d connections in a row failed, the next one may be tried %s", c.Failures, in(c.RetryS))
+		text := fmt.Sprintf("not called while others can be: %d connections in a row failed, the next one may be tried %s", c.Failures, in(c.RetryS))
+		if c.Error != "" {
+			text += " (" + c.Error + ")"
+		}
+		return text
 	case c.State == connectionFailed && c.Error != "":
 		return "not called: it cannot be reached (" + c.Error + ")"
 	case c.State == connectionFailed:
@@ -73,7 +95,8 @@ func (f *fleetExplained) unreachable(c *ConnectionExplained) string {
 	return "not called yet: the connection is being made"
 }
 
-func (f *fleetExplained) ejected(e *EjectionExplained) string {
+// ejected is the sentence about an instance that is ejected; relative is its cost.
+func (f *fleetExplained) ejected(e *EjectionExplained, relative float64) string {
 	var cause string
 	switch outlier.Reason(e.Reason) {
 	case outlier.ReasonConsecutive:
@@ -93,10 +116,13 @@ func (f *fleetExplained) ejected(e *EjectionExplained) string {
 		return "called although ejected " + cause + ": nobody else can be called"
 	case e.Trial:
 		return "not called: ejected " + cause + "; one call is trying it now"
-	case e.InS <= 0:
-		return "not called: ejected " + cause + "; the next call tries it"
+	case e.InS > 0:
+		return "not called: ejected " + cause + "; one call may try it " + in(e.InS)
+	case f.byCost() && relative >= dear:
+		// An open gate only lets it be picked; its cost still keeps it from being.
+		return fmt.Sprintf("not called: ejected %s; one call may try it now, which can take long, as a call to it costs %.1f times the median", cause, relative)
 	}
-	return "not called: ejected " + cause + "; one call tries it " + in(e.InS)
+	return "not called: ejected " + cause + "; one call may try it now"
 }
 
 // byCost tells whether the service's policy compares costs.
@@ -115,7 +141,7 @@ func (f *fleetExplained) dearer(e *InstanceExplained) string {
 	far := c.ZoneFactor
 	switch max(slow, busy, sick, light, far) {
 	case sick:
-		return text + fmt.Sprintf("as %.0f %% more of its calls fail than of the others'", 100*c.FailureShare)
+		return text + fmt.Sprintf("as %.2g %% more of its calls fail than of the others'", 100*c.FailureShare)
 	case slow:
 		if c.OldestMS >= c.LatencyMS {
 			return text + fmt.Sprintf("as a call has waited for it for %s, where others take %s", shortMS(c.OldestMS), shortMS(m.LatencyMS))
@@ -130,21 +156,83 @@ func (f *fleetExplained) dearer(e *InstanceExplained) string {
 	return text + "as it is in zone " + e.Zone
 }
 
+// passedOver tells whether its cost has kept an instance without calls. Where the
+// others are idle even a cost that differs little decides every time.
+func (e *InstanceExplained) passedOver() bool {
+	return e.Picks == 0 && e.InFlight == 0 && e.Cost.ZoneFactor <= 1 && e.Cost.Relative > balancer.Alike
+}
+
 func (f *fleetExplained) well(e *InstanceExplained) string {
-	if e.Calls == 0 && e.Connection.State == "" {
+	against := strings.Join(append(e.against(), e.waiting()...), ", ")
+	if against == "" {
+		against = "nothing is against it"
+	}
+	switch far := e.Cost.ZoneFactor; {
+	case e.Picks == 0 && e.InFlight > 0:
+		return fmt.Sprintf("called: %s, it had no new call in the last ten seconds, and its calls in flight are %d", against, e.InFlight)
+	case e.Picks == 0 && e.Connection.State == "":
 		return "had no call in the last ten seconds: nothing is known against it, nor whether it can be reached"
-	}
-	if far := e.Cost.ZoneFactor; far > 1 && e.Calls == 0 && f.byCost() {
+	case e.Picks == 0 && far > 1 && f.byCost():
 		return fmt.Sprintf("can be called: it had no call in the last ten seconds, as it is in zone %s and a call to it counts %.3g times", e.Zone, far)
+	case e.Picks == 0:
+		return "can be called: " + against + ", and it had no call in the last ten seconds"
 	}
-	if e.Calls == 0 {
-		return "can be called: nothing is against it, and it had no call in the last ten seconds"
-	}
-	text := fmt.Sprintf("called: nothing is against it, it has %.0f %% of the calls", 100*e.Share)
-	if e.Run > 0 {
+	text := fmt.Sprintf("called: %s, it has %.0f %% of the calls", against, 100*e.Share)
+	if e.Run > 0 && e.Run < e.Calls {
 		text += fmt.Sprintf("; its last %d failed", e.Run)
 	}
 	return text
+}
+
+// against is what speaks against an instance that is called all the same, because
+// the others are no better or are not known to be.
+func (e *InstanceExplained) against() []string {
+	var all []string
+	for _, text := range []string{failing(e.Calls+e.Refused, e.Failures, "here"), refused(e.Calls+e.Refused, e.Refused, "here")} {
+		if text != "" {
+			all = append(all, text)
+		}
+	}
+	if e.Ignored > 0 && float64(e.Ignored) >= vain*float64(e.Picks) {
+		all = append(all, fmt.Sprintf("%d of its calls were given up by their callers or handed back", e.Ignored))
+	}
+	return all
+}
+
+// also is what comes at the end of a sentence.
+func also(texts ...[]string) string {
+	if all := slices.Concat(texts...); len(all) > 0 {
+		return "; " + strings.Join(all, ", ")
+	}
+	return ""
+}
+
+// waiting tells of a call that has been in flight for long.
+func (e *InstanceExplained) waiting() []string {
+	if e.Cost.OldestMS < waits || e.Cost.OldestMS < e.Cost.LatencyMS {
+		return nil
+	}
+	return []string{fmt.Sprintf("a call has waited for it for %s, and its calls in flight are %d", shortMS(e.Cost.OldestMS), e.InFlight)}
+}
+
+// failing says how many of the calls fail; "" for so few that it is not worth a word.
+func failing(calls, failures int, where string) string {
+	return part(failures, calls, "fails "+where, "fail "+where)
+}
+
+// refused says how many of the calls were too many.
+func refused(calls, refused int, where string) string {
+	return part(refused, calls, "is refused "+where+" as one too many", "are refused "+where+" as too many")
+}
+
+func part(n, of int, every, some string) string {
+	switch {
+	case of == 0 || float64(n) < ill*float64(of):
+		return ""
+	case n < of:
+		return fmt.Sprintf("%.0f %% of the calls %s", 100*float64(n)/float64(of), some)
+	}
+	return fmt.Sprintf("every call %s (%d of %d)", every, n, of)
 }
 
 // why is the sentence about a service.
@@ -160,11 +248,14 @@ func (e *ServiceExplained) why(known bool) string {
 			parts[0] += " yet"
 		}
 	}
+	if known {
+		parts = append(parts, e.nobody...)
+	}
 	for _, p := range e.Protocols {
 		parts = append(parts, e.whyProtocol(p))
 	}
-	if known && len(e.Protocols) == 0 && e.Target == "" {
-		parts = append(parts, "nobody can be called: the list has no instance for the protocols in use")
+	if len(parts) == 0 {
+		parts = append(parts, "no call has been made yet")
 	}
 	switch {
 	case e.Registry.Error != "" && known:
@@ -175,68 +266,14 @@ func (e *ServiceExplained) why(known bool) string {
 		parts = append(parts, "the list is from "+e.Registry.Source+", as the registry has given none")
 	}
 	for _, b := range e.Breakers {
-		what := "the calls"
-		if b.Method != "" {
-			what = "the calls of " + b.Method
-		}
-		switch b.Phase {
-		case breaker.Throttling.String():
-			parts = append(parts, fmt.Sprintf("the breaker holds back %.0f %% of %s: %d of %d attempts were refused", 100*b.Reject, what, b.Failed, b.Sent))
-		case breaker.Open.String(), breaker.HalfOpen.String():
-			parts = append(parts, fmt.Sprintf("the breaker holds %s back: %d of %d attempts failed", what, b.Failed, b.Sent))
+		if b.Phase != breaker.Closed.String() {
+			parts = append(parts, b.Why)
 		}
 	}
 	if e.RetryTokens < 1 {
 		parts = append(parts, "the retry budget is used up")
 	}
 	return strings.Join(parts, "; ")
-}
-
-func (e *ServiceExplained) whyProtocol(p ProtocolExplained) string {
-	total, taking, draining, lost, out, away, outside := 0, 0, 0, 0, 0, 0, 0
-	for i := range e.Instances {
-		inst := &e.Instances[i]
-		if inst.Protocol != p.Protocol {
-			continue
-		}
-		total++
-		if !inst.LostAt.IsZero() {
-			lost++
-		}
-		switch {
-		case inst.State == StateOutside:
-			outside++
-		case inst.State == StateDraining:
-			draining++
-		case inst.Connection.unusable():
-			away++
-		case inst.Ejection != nil && inst.Ejection.KeptOut:
-			out++
-		default:
-			taking++
-		}
-	}
-	text := fmt.Sprintf("%d of %d instances take calls over %s", taking, total, p.Protocol)
-	var but []string
-	for _, c := range []struct {
-		n    int
-		what string
-	}{{out, "ejected"}, {draining, "draining"}, {away, "not reached or not serving"}, {lost, "lost by the registry"}, {outside, "not in this client's subset"}} {
-		if c.n > 0 {
-			but = append(but, fmt.Sprintf("%d %s", c.n, c.what))
-		}
-	}
-	if len(but) > 0 {
-		text += " (" + strings.Join(but, ", ") + ")"
-	}
-	if p.Panic {
-		text += "; so many are ejected that nobody is kept out for it"
-	}
-	sentences := []string{text}
-	for i := range p.Routes {
-		sentences = append(sentences, p.Routes[i].Why)
-	}
-	return strings.Join(sentences, "; ")
 }
 
 // in is a time to come.

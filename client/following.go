@@ -45,7 +45,7 @@ func (s *service) following(ctx context.Context, l *listView, d *directory, appl
 		case <-l.known:
 			v = l.current.Load()
 		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for the first list of the instances of %q: %w", s.name, ctx.Err())
+			return nil, fmt.Errorf("wait for the first list of the instances of %q: %w", s.name, ended(ctx))
 		case <-s.client.ctx.Done():
 			return nil, s.closed()
 		}

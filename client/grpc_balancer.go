@@ -78,6 +78,8 @@ type link struct {
 	// err is why the instance cannot be called, nil if it can or if that is not
 	// known.
 	err error
+	// cause is why it failed, as long as it has.
+	cause error
 }
 
 func (p *petiole) UpdateClientConnState(state balancer.ClientConnState) error {
@@ -151,7 +153,7 @@ func (p *petiole) linkChanged(l *link, s balancer.SubConnState) {
 	l.state, l.health, l.err = s.ConnectivityState, connectivity.Connecting, nil
 	if s.ConnectivityState == connectivity.TransientFailure {
 		l.err = fmt.Errorf("connect to %s: %w", l.addr, s.ConnectionError)
-		l.failed = true
+		l.failed, l.cause = true, l.err
 	}
 	if s.ConnectivityState != connectivity.Shutdown {
 		p.links[l.addr] = l
@@ -159,7 +161,7 @@ func (p *petiole) linkChanged(l *link, s balancer.SubConnState) {
 		delete(p.links, l.addr)
 	}
 	if s.ConnectivityState == connectivity.Ready {
-		l.failed, l.next = false, time.Time{}
+		l.failed, l.cause, l.next = false, nil, time.Time{}
 	}
 	v, err := p.view, l.err
 	p.mu.Unlock()
@@ -168,6 +170,7 @@ func (p *petiole) linkChanged(l *link, s balancer.SubConnState) {
 	}
 	if n := v.byAddr[l.addr]; n != nil && err != nil {
 		v.drop(n, err)
+		n.unreachable(err)
 	}
 }
 
@@ -304,7 +307,7 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	}
 	a := attemptOf(info.Ctx)
 	if a == nil { // a call around the interceptors
-		a = &attempt{Context: info.Ctx, service: s, policy: s.policy("")}
+		a = &attempt{Context: info.Ctx, service: s, policy: s.grpc.policies.get("")}
 	}
 	if before := a.node.Load(); before != nil {
 		// grpc itself sends again what the instance provably did not process.
@@ -352,6 +355,9 @@ func (a *attempt) done(n *node, info balancer.DoneInfo) {
 	}
 	if info.Err != nil && len(info.Trailer[load.HeaderBounce]) > 0 {
 		a.bounced.Store(true)
+	}
+	if info.BytesReceived && len(info.Trailer["content-type"]) == 0 { // there it means that nothing but the status came
+		a.heard.Store(true)
 	}
 	if !info.BytesSent {
 		a.sent.Store(false)

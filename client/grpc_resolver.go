@@ -55,7 +55,7 @@ func (s *service) transportOptions() []grpc.DialOption {
 		grpc.WithInitialWindowSize(StreamWindow),
 		grpc.WithInitialConnWindowSize(ConnectionWindow),
 		grpc.WithIdleTimeout(0), // off: an idle connection is a warm one
-		grpc.WithStreamInterceptor(middleware.StreamClient(s.name, s.chain(nil)...)),
+		grpc.WithStreamInterceptor(middleware.WatchedStreamClient(s.name, watchStream, s.chain(nil)...)),
 	}
 }
 
@@ -87,7 +87,7 @@ func (b resolverBuilder) Build(_ resolver.Target, cc resolver.ClientConn, _ reso
 			}
 			state := resolver.State{Attributes: attributes.New(viewKey{}, v)}
 			for _, n := range slices.Concat(v.nodes, v.spares) {
-				state.Endpoints = append(state.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{{Addr: n.addr}}})
+				state.Endpoints = append(state.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{{Addr: n.addr, Attributes: attributes.New(restKey{}, n.rest)}}})
 			}
 			_ = cc.UpdateState(state) // its error asks for a new list; ours come by themselves
 		})

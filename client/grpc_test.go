@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -38,6 +39,13 @@ func TestKillOneOfTwoLosesNoIdempotentCall(t *testing.T) {
 	go func() { lost <- load(t, conn, methodGet, stop, &done) }()
 
 	eventually(t, "300 calls are done", func() bool { return done.Load() > 300 })
+	held := make(chan struct{}, 8) // as many calls as there are at once
+	a.fail(func(ctx context.Context, _ string) error {
+		held <- struct{}{}
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	<-held
 	a.server.Stop() // connections are cut, calls in flight with them
 	before := b.calls.Load()
 	eventually(t, "b has served 300 more", func() bool { return b.calls.Load() > before+300 })
@@ -245,6 +253,33 @@ func TestRoundRobinSetting(t *testing.T) {
 	}
 	if counts["a"] != 10 || counts["b"] != 10 || counts["c"] != 10 {
 		t.Errorf("30 calls went to %v", counts)
+	}
+}
+
+// TestRoundRobinOfEach: whose turn it is over one protocol is not moved on by calls
+// over another one.
+func TestRoundRobinOfEach(t *testing.T) {
+	w := newWorld(t, client.WithSettings(func(string, string) client.Settings {
+		return client.Settings{Balancer: balancer.NameRoundRobin}
+	}))
+	w.start(t, "a", nil)
+	w.start(t, "b", nil)
+	c, d := w.web(t, "c", nil), w.web(t, "d", nil)
+	conn := w.conn(t)
+	connected(t, conn, 2)
+	grpc := map[string]int{}
+	for range 20 {
+		id, err := call(t.Context(), conn, methodGet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		grpc[id]++
+		if _, _, err := text(t, w.client.HTTP("echo"), http.MethodGet, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if grpc["a"] != 10 || c.calls.Load() != 10 || d.calls.Load() != 10 {
+		t.Errorf("20 calls over each went to %v, and to c %d and d %d times", grpc, c.calls.Load(), d.calls.Load())
 	}
 }
 

@@ -67,8 +67,8 @@ func (l *loop) hedged(ctx context.Context, call *middleware.Call) (*attempt, err
 
 // took is how long the call's answer has taken that came with this attempt.
 func (a *attempt) took(begun time.Time) time.Duration {
-	if !a.first.IsZero() {
-		return a.first.Sub(begun)
+	if a.http.answered() {
+		return a.http.first.Sub(begun)
 	}
 	return time.Since(begun)
 }
@@ -103,6 +103,9 @@ func (h *hedge) run(ctx context.Context) {
 	if first == nil || ctx.Err() != nil {
 		return // it waits for a connection: a second one would do the same
 	}
+	if h.fork.Answered() {
+		return // it has its response, only the body is still read
+	}
 	if d := l.method.hedge.Allow(now, l.set.Retry, l.pending(h.call, h.fork, now), l.service.budget); !d.Retry {
 		return
 	}
@@ -111,7 +114,7 @@ func (h *hedge) run(ctx context.Context) {
 	h.attempt = l.attempt(ctx, h.fork)
 	h.err = l.guarded(h.attempt, h.fork)
 	if errors.Is(h.err, middleware.ErrAnswered) && h.attempt.node.Load() == nil {
-		h.made = false // the first one has its response, only the body is still read
+		h.made = false // the response of the first one came just now
 		return
 	}
 	if h.err == nil {

@@ -18,6 +18,9 @@ import (
 	"plinth.internal/registry"
 )
 
+// pathBefore is what webConnected asks for.
+const pathBefore = "/path"
+
 // rawWeb is an HTTP server that can do what none should.
 type rawWeb struct {
 	requests atomic.Int64 // those of which the head was read while it was faulty
@@ -72,7 +75,8 @@ func (s *rawWeb) serve(conn *net.TCPConn, id string) {
 		}
 		_, _ = io.Copy(io.Discard, r.Body)
 		if f := s.fault.Load(); f != nil {
-			if r.Method != http.MethodOptions { // which is the client's ping
+			// Others are the client's ping, and hedges from before that come late.
+			if r.Method != http.MethodOptions && r.URL.Path != pathBefore {
 				s.requests.Add(1)
 			}
 			if !f.answer(conn, r) {
@@ -180,6 +184,7 @@ func TestHTTPSentOnce(t *testing.T) {
 					if warm {
 						webConnected(t, h, 2)
 					}
+					before := len(recorded[client.CallRetried](w.events)) // on a busy machine
 					a.fault.Store(&fault)
 					b.fault.Store(&fault)
 					ctx := t.Context()
@@ -195,8 +200,8 @@ func TestHTTPSentOnce(t *testing.T) {
 					switch {
 					case tt.once && got > 1:
 						t.Errorf("%s, warm %v: it was sent %d times (%v)", tt.name, warm, got, err)
-					case tt.once && !fault.onAccept && len(recorded[client.CallRetried](w.events)) > 0:
-						t.Errorf("%s, warm %v: a retry was told", tt.name, warm)
+					case tt.once && !fault.onAccept && len(recorded[client.CallRetried](w.events)) > before:
+						t.Errorf("%s, warm %v: a retry was told: %+v", tt.name, warm, recorded[client.CallRetried](w.events)[before:])
 					case !tt.once && !single[name] && got < 2:
 						t.Errorf("%s, warm %v: it was sent %d times (%v), want more", tt.name, warm, got, err)
 					}

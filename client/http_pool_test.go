@@ -280,7 +280,7 @@ func TestHTTPMaxConnectionsChanges(t *testing.T) {
 		if err == nil {
 			t.Fatal("a request was answered, although none is")
 		}
-		if strings.Contains(err.Error(), "clients.echo.http.max_connections allows 1 connections") {
+		if strings.Contains(err.Error(), "clients.echo.http.max_connections, client.Settings.MaxConnections in code, allows 1 connections") {
 			why++
 		}
 	}

@@ -10,7 +10,7 @@ import (
 // errPeerClosed is a request that found its connection closed by the other side.
 var errPeerClosed = errors.New("the instance has closed the connection")
 
-// freshConn looks before it writes whether the other side has closed. A kept
+// freshConn looks before it begins a request whether the other side has closed. A kept
 // connection to a process that has died is closed before net/http's reading
 // goroutine has come to notice; what is written to it then might have been
 // processed, for all that the caller knows, and must not be sent again. With
@@ -19,23 +19,25 @@ var errPeerClosed = errors.New("the instance has closed the connection")
 type freshConn struct {
 	net.Conn
 
-	raw      syscall.RawConn
+	raw      syscall.RawConn // nil where there is nothing to look at
 	answered atomic.Bool
+	wire     atomic.Pointer[wire] // that has it, nil = none
 }
 
-// freshly wraps a connection over one of the operating system; over others it
-// stays as it is.
-func freshly(conn, under net.Conn) net.Conn {
-	sc, ok := under.(syscall.Conn)
-	if !ok {
-		return conn
+// freshly wraps a connection. It can look at one of the operating system only.
+func freshly(conn, under net.Conn) *freshConn {
+	c := &freshConn{Conn: conn}
+	if sc, ok := under.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			c.raw = raw
+		}
 	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return conn
-	}
-	return &freshConn{Conn: conn, raw: raw}
+	return c
 }
+
+// closed tells whether the other side has closed. What it sent before is left for
+// the reader, and counts as not closed.
+func (c *freshConn) closed() bool { return c.raw != nil && c.answered.Load() && peerClosed(c.raw) }
 
 // Read notes that the connection has been answered on.
 func (c *freshConn) Read(b []byte) (int, error) {
@@ -43,14 +45,16 @@ func (c *freshConn) Read(b []byte) (int, error) {
 	if n > 0 && !c.answered.Load() {
 		c.answered.Store(true)
 	}
+	if w := c.wire.Load(); w != nil {
+		w.read(c, n, err)
+	}
 	return n, err
 }
 
-// Write writes nothing to a connection that the other side has closed. What it
-// sent before it closed is left for the reader, and counts as not closed.
+// Write begins no request on a connection that the other side has closed.
 func (c *freshConn) Write(b []byte) (int, error) {
-	if c.answered.Load() && peerClosed(c.raw) {
-		return 0, errPeerClosed
+	if w := c.wire.Load(); w != nil {
+		return w.write(c, b)
 	}
 	return c.Conn.Write(b)
 }

@@ -3,14 +3,16 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"net"
+	"net/http/httptrace"
 	"testing"
 	"time"
 )
 
 // connected returns both ends of a connection, the near one as requests use it.
-func connected(t *testing.T) (near, far net.Conn) {
+func connected(t *testing.T) (near *freshConn, far net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -51,6 +53,9 @@ func TestFreshConn(t *testing.T) {
 			if _, err := far.Write([]byte("an answer")); err != nil {
 				t.Fatal(err)
 			}
+			w := newWire(t.Context())
+			defer w.end()
+			w.got(httptrace.GotConnInfo{Conn: near})
 			if _, err := near.Write([]byte("a request")); err != nil {
 				t.Fatalf("write to a connection that is open and has something to read: %v", err)
 			}
@@ -61,6 +66,9 @@ func TestFreshConn(t *testing.T) {
 				t.Fatal(err)
 			}
 			tc.close(t, far)
+			next := newWire(t.Context())
+			defer next.end()
+			next.got(httptrace.GotConnInfo{Conn: near})
 			// Nobody reads: the near side has not noticed, as net/http may not have.
 			for until := time.Now().Add(5 * time.Second); ; {
 				n, err := near.Write([]byte("x"))
@@ -75,5 +83,45 @@ func TestFreshConn(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestFreshConnAnswersEarly: a server that has seen enough of a request answers and
+// closes. The rest of the body is on its way then, and the answer must not be lost.
+func TestFreshConnAnswersEarly(t *testing.T) {
+	near, far := connected(t)
+	request := func(body string) *wire {
+		w := newWire(t.Context())
+		t.Cleanup(w.end)
+		w.got(httptrace.GotConnInfo{Conn: near})
+		if _, err := near.Write([]byte(body)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := far.Read(make([]byte, 64)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := far.Write([]byte("an answer")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := near.Read(make([]byte, 64)); err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	request("a request").end()
+	w := request("the head of the next one")
+	if err := far.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	for until := time.Now().Add(5 * time.Second); !near.closed(); {
+		if time.Now().After(until) {
+			t.Fatal("the close does not arrive")
+		}
+	}
+	if n, err := near.Write([]byte("its body")); err != nil || n != len("its body") {
+		t.Errorf("of the rest %d bytes were written, %v", n, err)
+	}
+	if err := context.Cause(w.ctx); err != nil {
+		t.Errorf("the request was ended: %v", err)
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	"plinth.internal/client"
 	"plinth.internal/client/retry"
 	"plinth.internal/middleware"
@@ -254,12 +256,18 @@ func TestHTTPStatus(t *testing.T) {
 func TestHTTPOtherHost(t *testing.T) {
 	w := newWorld(t)
 	h := w.client.HTTP("echo")
-	for _, url := range []string{"http://other/", "https://echo/", "http://echo:80/"} {
+	for url, want := range map[string]string{
+		"http://other/":   "call http://other: this client calls http://echo only",
+		"https://other/":  "call https://other: this client calls http://echo only",
+		"https://echo/":   "call https://echo: this client calls http://echo only; write http, whether TLS is used is up to clients.echo.tls.mode",
+		"http://echo:80/": "call http://echo:80: this client calls http://echo only; leave the port out, the registry knows it",
+		"/orders?id=7":    `call "/orders": this client calls http://echo only; begin the URL with that`,
+	} {
 		resp, err := do(t, h, http.MethodPost, url, strings.NewReader("x"))
 		if err == nil {
 			_ = resp.Body.Close()
 		}
-		if err == nil || !strings.Contains(err.Error(), "this client calls http://echo only") {
+		if err == nil || !strings.HasSuffix(err.Error(), want) || middleware.Code(err) != codes.InvalidArgument {
 			t.Errorf("%s: %v", url, err)
 		}
 	}

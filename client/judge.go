@@ -18,7 +18,7 @@ func (n *node) judge(now time.Time, c outlier.Change) {
 		}
 		s.client.options.events(InstanceEjected{
 			Service: s.name, Protocol: n.home.protocol, Instance: n.id, Addr: n.addr, Reason: string(c.Reason),
-			Share: share, For: c.Until.Sub(now), Times: c.Count, KeptOut: !c.Panic,
+			Share: share, Run: c.Run, For: c.Until.Sub(now), Times: c.Count, KeptOut: !c.Panic,
 		})
 	case outlier.Returned:
 		s.client.options.events(InstanceReturned{Service: s.name, Protocol: n.home.protocol, Instance: n.id, Addr: n.addr})

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	"plinth.internal/apierror"
 	"plinth.internal/client/balancer"
 	"plinth.internal/client/breaker"
@@ -70,7 +72,8 @@ func (l *loop) run(ctx context.Context, call *middleware.Call) error {
 		}
 		decision := l.decide(ctx, a, call, err)
 		if !decision.Retry {
-			s.gaveUp(call, decision.Reason, err)
+			err = a.explained(call, &l.set, err)
+			s.gaveUp(a, call, decision.Reason, err)
 			if exhausted(l.set, decision.Reason) || call.Reply(middleware.HeaderNoRetry) != "" {
 				return middleware.NoRetry(err)
 			}
@@ -82,7 +85,7 @@ func (l *loop) run(ctx context.Context, call *middleware.Call) error {
 		})
 		l.avoid(a)
 		if !wait(ctx, decision.Delay) {
-			return middleware.Status(ctx.Err()).Err()
+			return a.explained(call, &l.set, middleware.Status(ctx.Err()).Err())
 		}
 	}
 }
@@ -142,11 +145,9 @@ func (l *loop) limit(call *middleware.Call) bool {
 }
 
 func (l *loop) attempt(ctx context.Context, call *middleware.Call) *attempt {
-	a := &attempt{
-		Context: ctx, service: l.service, policy: l.service.policy(l.set.Balancer), key: l.key,
-		route: l.route, named: l.set.Balancer,
-		stream: call.Kind.Stream(), tried: l.tried,
-	}
+	a := newAttempt(call)
+	a.Context, a.service, a.policy, a.key = ctx, l.service, l.home.policies.get(l.set.Balancer), l.key
+	a.route, a.named, a.tried = l.route, l.set.Balancer, l.tried
 	if l.lead != nil {
 		l.lead.Store(a)
 	}
@@ -163,12 +164,12 @@ func (l *loop) guarded(a *attempt, call *middleware.Call) error {
 		l.service.client.options.events(CallRejected{Service: l.service.name, Method: call.Method, Err: err})
 		return err
 	}
+	outcome := breaker.Neutral // says nothing about the service, nor does a panic
+	defer func() { b.Done(time.Now(), permit, outcome) }()
 	err = l.send(a, call, l.made)
-	outcome := classify(err).breaker
-	if a.bounced.Load() || !a.sent.Load() && err != nil {
-		outcome = breaker.Neutral // says nothing about the service
+	if !a.bounced.Load() && !a.own && (err == nil || a.sent.Load()) {
+		outcome = a.classify(time.Now(), err).breaker
 	}
-	b.Done(time.Now(), permit, outcome)
 	return err
 }
 
@@ -177,15 +178,24 @@ func (l *loop) send(a *attempt, call *middleware.Call, number int) error {
 	if number > 1 {
 		call.SetHeader(headerPreviousAttempts, strconv.Itoa(number-1))
 	}
+	if number > 1 {
+		// Less is left than at the first attempt. It is the call's time: what the
+		// attempt waits for the head of a response is nothing to end a body by.
+		deadline.Propagate(a, call)
+	}
 	if t := l.set.AttemptTimeout; t > 0 && call.Idempotency.Safe() && !call.Kind.Stream() {
 		var cancel context.CancelFunc
-		a.Context, cancel = context.WithTimeout(a.Context, t)
+		if call.Kind.HTTP() {
+			cancel = a.patient(t)
+		} else {
+			a.Context, cancel = context.WithTimeoutCause(a.Context, t, deadline.ErrAttempt)
+		}
 		defer cancel()
-		deadline.Propagate(a, call)
-	} else if number > 1 {
-		deadline.Propagate(a, call) // less is left than at the first attempt
 	}
 	err := l.next(a, call)
+	if err != nil && middleware.Code(err) == codes.DeadlineExceeded {
+		a.late() // so that the context says so, and not that it was cancelled here
+	}
 	n := a.node.Load()
 	if n == nil {
 		if addr := a.remote.Load(); addr != nil {
@@ -197,11 +207,7 @@ func (l *loop) send(a *attempt, call *middleware.Call, number int) error {
 	call.Attempts++
 	call.Instance = n.id
 	if call.Kind.HTTP() { // over gRPC the balancer's own Done does this
-		if !a.sent.Load() {
-			a.end(n, errRefused)
-		} else {
-			a.end(n, err)
-		}
+		a.conclude(n, err)
 	}
 	return err
 }
@@ -222,6 +228,9 @@ func (l *loop) decide(ctx context.Context, a *attempt, call *middleware.Call, er
 	after, invited := apierror.RetryDelay(err)
 	if invited && !pushback.Given() {
 		pushback = retry.After(after)
+	}
+	if !invited && !pushback.Given() {
+		pushback = retryAfter(now, call)
 	}
 	return l.set.Retry.Decide(now, retry.Attempt{
 		Number:       l.made,
@@ -251,13 +260,24 @@ func exhausted(set Settings, reason retry.Reason) bool {
 	}
 }
 
-// gaveUp tells of the failures that more attempts, time or budget might have
-// avoided.
-func (s *service) gaveUp(call *middleware.Call, reason retry.Reason, err error) {
+// gaveUp tells of the failures that reach the caller: those that more attempts,
+// time or budget might have avoided, and the others that are the service's.
+func (s *service) gaveUp(a *attempt, call *middleware.Call, reason retry.Reason, err error) {
+	outcome := classify(err).breaker
+	ill := outcome == breaker.Failed || outcome == breaker.Refused
 	switch reason {
 	case retry.NoAttempts, retry.NoTime, retry.NoBudget, retry.NotWanted, retry.NotInvited, retry.NotAgain:
-		s.client.options.events(CallGaveUp{Service: s.name, Method: call.Method, Attempts: call.Attempts, Reason: reason, Err: err})
+		s.client.options.events(CallGaveUp{
+			Service: s.name, Method: call.Method, Attempts: call.Attempts, Instance: call.Instance, Reason: reason, Err: err,
+		})
 	default: // it could not have been retried anyway
+		switch {
+		case !ill:
+		case a.placed():
+			s.client.options.events(CallFailed{Service: s.name, Method: call.Method, Instance: call.Instance, Reason: reason, Err: err})
+		default:
+			s.client.options.events(CallUnplaced{Service: s.name, Method: call.Method, Err: err})
+		}
 	}
 }
 

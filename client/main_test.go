@@ -2,6 +2,8 @@ package client_test
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net"
 	"strconv"
 	"sync"
@@ -37,6 +39,7 @@ const (
 	methodGet   = "/" + echoService + "/Get"
 	methodPut   = "/" + echoService + "/Put"
 	methodWatch = "/" + echoService + "/Watch"
+	methodChat  = "/" + echoService + "/Chat"
 )
 
 // registerEcho does what the init function of generated code does: it makes
@@ -92,6 +95,21 @@ var echoDesc = grpc.ServiceDesc{
 			return err
 		}
 		return s.SendMsg(wrapperspb.String(e.id))
+	}}, {StreamName: "Chat", ServerStreams: true, ClientStreams: true, Handler: func(srv any, s grpc.ServerStream) error {
+		e := srv.(*echo)
+		for {
+			if err := s.RecvMsg(new(wrapperspb.StringValue)); errors.Is(err, io.EOF) {
+				return nil
+			} else if err != nil {
+				return err
+			}
+			if err := e.serve(s.Context(), methodChat); err != nil {
+				return err
+			}
+			if err := s.SendMsg(wrapperspb.String(e.id)); err != nil {
+				return err
+			}
+		}
 	}}},
 }
 

@@ -43,7 +43,8 @@ type NetRPC struct{ invoke middleware.NetRPCInvoker }
 //     over gRPC: it counts as a failure of the instance, for ejection and breaker.
 //     [WithServerErrorCode] tells errors that are none. A service or method that
 //     the server does not have is UNIMPLEMENTED. Arguments or a reply that gob
-//     cannot bring over are INVALID_ARGUMENT.
+//     cannot bring over, be it that a GobEncode or GobDecode panics, are
+//     INVALID_ARGUMENT.
 //   - It cannot cancel. When the context ends first the call returns at once, and
 //     its answer is dropped when it comes. A connection that owes answers and is
 //     silent for a second when that happens, or owes 100 such answers, gets no
@@ -109,13 +110,18 @@ func (b *netRPCBase) invoke(ctx context.Context, serviceMethod string, args, rep
 		return b.unsent(ctx, a, v, n, err)
 	}
 	defer conn.leave()
+	judged := false
+	defer func() {
+		if !judged { // gob did not want the arguments, or the caller's own code panics
+			a.forget(n)
+		}
+	}()
 	outcome := conn.call(ctx, serviceMethod, args, reply)
 	a.sent.Store(outcome.sent)
 	err = b.outcome(ctx, n, serviceMethod, outcome)
 	if outcome.sent || outcome.lost {
+		judged = true
 		a.end(n, err)
-	} else {
-		a.forget(n) // gob did not want the arguments
 	}
 	return err
 }
@@ -153,7 +159,7 @@ func (b *netRPCBase) outcome(ctx context.Context, n *node, serviceMethod string,
 	case o.err == nil:
 		return nil
 	case o.lost && errors.Is(o.err, ErrClosed):
-		return &codedError{fmt.Errorf("call service %q: %w", b.service.name, o.err), codes.Canceled}
+		return b.service.closed()
 	case o.lost:
 		return &unreachableError{service: b.service.name, instance: n.id, addr: n.addr, err: o.err}
 	}

@@ -276,7 +276,7 @@ func (c *netRPCConn) read() {
 		if p != nil && head.Error == "" {
 			reply = p.reply
 		}
-		err := c.dec.Decode(reply)
+		err := c.decode(reply)
 		o := netRPCOutcome{sent: true}
 		switch {
 		case err != nil && c.source.err != nil:
@@ -294,6 +294,17 @@ func (c *netRPCConn) read() {
 			return
 		}
 	}
+}
+
+// decode reads a reply. A panic of a GobDecode in the type that the caller wants
+// becomes an error: it must not end the process.
+func (c *netRPCConn) decode(reply any) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("a GobDecode or UnmarshalBinary in %T panicked: %v", reply, p)
+		}
+	}()
+	return c.dec.Decode(reply)
 }
 
 // readError makes an error for a person of what ended the connection.

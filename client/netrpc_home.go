@@ -24,6 +24,7 @@ type netRPCHome struct {
 	mu     sync.RWMutex
 	closed bool
 	links  map[netRPCKey]*netRPCLink // to instances of the current view
+	open   map[*netRPCConn]struct{}  // all connections, also those that no link has any more
 }
 
 // netRPCKey is where a connection goes.
@@ -70,14 +71,14 @@ func (h *netRPCHome) enter(ctx context.Context, n *node, path string) (*netRPCCo
 	return l.enter(ctx, n)
 }
 
-// link makes the link, unless nobody would ever end it.
+// link makes the link, unless nobody would ever retire it.
 func (h *netRPCHome) link(key netRPCKey) *netRPCLink {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if l := h.links[key]; l != nil {
 		return l
 	}
-	if h.closed || h.current.Load().byAddr[key.addr] == nil {
+	if h.current.Load().byAddr[key.addr] == nil {
 		return nil
 	}
 	l := &netRPCLink{service: h.service, key: key}
@@ -85,17 +86,32 @@ func (h *netRPCHome) link(key netRPCKey) *netRPCLink {
 	return l
 }
 
+// add takes in a new connection, which is to be removed when it has ended. It
+// reports false if nobody would ever break it.
+func (h *netRPCHome) add(c *netRPCConn) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return false
+	}
+	h.open[c] = struct{}{}
+	return true
+}
+
+func (h *netRPCHome) remove(c *netRPCConn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.open, c)
+}
+
 // close breaks all connections.
 func (h *netRPCHome) close() {
 	h.mu.Lock()
 	h.closed = true
-	links := slices.Collect(maps.Values(h.links))
-	clear(h.links)
+	open := slices.Collect(maps.Keys(h.open))
 	h.mu.Unlock()
-	for _, l := range links {
-		if c := l.retire(); c != nil {
-			c.fail(ErrClosed)
-		}
+	for _, c := range open {
+		c.fail(ErrClosed)
 	}
 }
 
@@ -131,7 +147,7 @@ func (l *netRPCLink) enter(ctx context.Context, n *node) (*netRPCConn, error) {
 	d := l.dial
 	if d == nil {
 		d = &netRPCDial{done: make(chan struct{})}
-		if !l.service.client.watch(func(ctx context.Context) { l.run(ctx, d, n.rest) }) {
+		if !l.service.client.watch(func(ctx context.Context) { l.run(ctx, d, n) }) {
 			l.mu.Unlock()
 			return nil, l.service.closed()
 		}
@@ -153,17 +169,20 @@ func (l *netRPCLink) enter(ctx context.Context, n *node) (*netRPCConn, error) {
 }
 
 // run makes a connection and then reads from it until it ends.
-func (l *netRPCLink) run(ctx context.Context, d *netRPCDial, r *rest) {
+func (l *netRPCLink) run(ctx context.Context, d *netRPCDial, n *node) {
+	home := &l.service.netrpcHome
 	conn, err := dialNetRPC(ctx, l.service, l.key)
-	closed := err == nil && !l.service.client.watch(func(context.Context) { conn.write() })
+	closed := err == nil && (!home.add(conn) || !l.service.client.watch(func(context.Context) { conn.write() }))
 	switch {
 	case closed || ctx.Err() != nil:
 		err = l.service.closed()
 	case err != nil:
-		r.begin(time.Now())
+		n.rest.begin(time.Now(), err)
+		n.unreachable(err)
 		err = &dialError{err}
 	default:
-		r.over()
+		n.rest.over()
+		n.rest.connected(conn.conn)
 	}
 	l.mu.Lock()
 	l.dial = nil
@@ -180,15 +199,15 @@ func (l *netRPCLink) run(ctx context.Context, d *netRPCDial, r *rest) {
 	if conn == nil {
 		return
 	}
+	defer home.remove(conn)
 	if err != nil {
 		conn.fail(err)
 	}
 	conn.read()
 }
 
-// retire has the connection end with its last call, and returns it if there is
-// one.
-func (l *netRPCLink) retire() *netRPCConn {
+// retire has the connection end with its last call.
+func (l *netRPCLink) retire() {
 	l.mu.Lock()
 	l.gone = true
 	c := l.conn
@@ -196,5 +215,4 @@ func (l *netRPCLink) retire() *netRPCConn {
 	if c != nil {
 		c.retire()
 	}
-	return c
 }

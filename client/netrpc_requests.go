@@ -25,6 +25,8 @@ type netRPCRequests struct {
 	out    []byte  // to be sent
 	queued int64   // bytes that were ever put into out
 	begun  int64   // bytes of those that were taken out again
+
+	interfaces map[reflect.Type]bool // for rehearse
 }
 
 // Write is for the encoder.
@@ -52,13 +54,23 @@ func (r *netRPCRequests) init() error {
 }
 
 // encode encodes arguments for the header that comes next. The caller has the
-// lock, for this and for queue.
-func (r *netRPCRequests) encode(args any) error {
+// lock, for this and for queue. A panic of a GobEncode becomes an error: calls are
+// also made in goroutines of the client's own, where nobody could catch it.
+func (r *netRPCRequests) encode(args any) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("encode the arguments: a GobEncode or MarshalBinary in %T panicked: %v", args, p)
+		}
+	}()
 	if v := reflect.ValueOf(args); v.Kind() == reflect.Pointer && v.IsNil() {
 		return fmt.Errorf("encode the arguments: they are a nil %T", args) // gob would panic
 	}
-	r.to = &r.args
-	if err := r.enc.Encode(args); err != nil {
+	err = r.rehearse(args)
+	if err == nil {
+		r.to = &r.args
+		err = r.enc.Encode(args)
+	}
+	if err != nil {
 		return fmt.Errorf("encode the arguments: %w", err)
 	}
 	return nil

@@ -83,7 +83,8 @@ func (b *httpBase) ping(ctx context.Context, n *node) error {
 		return resp.Body.Close()
 	}
 	if _, ok := errors.AsType[*dialError](err); ok && ctx.Err() == nil {
-		n.rest.begin(time.Now())
+		n.rest.begin(time.Now(), err)
+		n.unreachable(err)
 	}
 	return fmt.Errorf("ping instance %s of %q at %s: %w", n.id, s.name, n.addr, err)
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -108,5 +109,49 @@ func TestHTTPHedge(t *testing.T) {
 		if !e.Won {
 			t.Errorf("told of %+v", e)
 		}
+	}
+}
+
+// TestHTTPHedgeAnswered: a call whose response is there is not hedged, however long
+// its body is read, and costs the budget nothing.
+func TestHTTPHedgeAnswered(t *testing.T) {
+	const delay = 300 * time.Millisecond
+	w := newWorld(t, client.WithSettings(func(string, string) client.Settings {
+		return client.Settings{Hedge: retry.HedgePolicy{Enabled: true, Delay: delay}}
+	}))
+	var calls atomic.Int64
+	handle := func(rw http.ResponseWriter, _ *http.Request) {
+		calls.Add(1)
+		_, _ = io.WriteString(rw, strings.Repeat("x", 1<<10))
+	}
+	w.web(t, "a", handle)
+	w.web(t, "b", handle)
+	h := w.client.HTTP("echo")
+	const downloads = 5
+	var heads, bodies sync.WaitGroup
+	read := make(chan struct{})
+	heads.Add(downloads)
+	for range downloads {
+		bodies.Go(func() {
+			resp, err := get(t, h, "http://echo/")
+			heads.Done()
+			<-read
+			if err := drain(resp, err); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	heads.Wait()
+	pause(t.Context(), 2*delay)
+	if e := w.explained(t); e.RetryTokens != e.RetryTokensMax {
+		t.Errorf("%v tokens are left of %v", e.RetryTokens, e.RetryTokensMax)
+	}
+	close(read)
+	bodies.Wait()
+	if got := calls.Load(); got != downloads {
+		t.Errorf("the servers got %d requests, want %d", got, downloads)
+	}
+	if hedged := recorded[client.CallHedged](w.events); len(hedged) != 0 {
+		t.Errorf("told of %+v", hedged)
 	}
 }

@@ -61,7 +61,7 @@ func TestEjection(t *testing.T) {
 		t.Errorf("%d calls were lost on an instance that fails, want those that it takes to notice, %d", lost, outlier.DefaultConsecutive)
 	}
 	out := recorded[client.InstanceEjected](w.events)
-	if len(out) != 1 || out[0].Instance != "sick" || out[0].Addr != sick.addr || out[0].Share <= 0.5 || !out[0].KeptOut || out[0].Times != 1 || out[0].Reason != string(outlier.ReasonConsecutive) {
+	if len(out) != 1 || out[0].Instance != "sick" || out[0].Addr != sick.addr || out[0].Share <= 0.5 || out[0].Run != outlier.DefaultConsecutive || !out[0].KeptOut || out[0].Times != 1 || out[0].Reason != string(outlier.ReasonConsecutive) {
 		t.Fatalf("the ejections were told as %+v", out)
 	}
 	// The trial fails, and the instance is out for twice as long.

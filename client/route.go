@@ -33,9 +33,9 @@ type routeBook struct {
 
 // routeTally is what came of one rule, since the rules were changed last.
 type routeTally struct {
-	// Immutable. A policy's own state, such as whose turn it is, is of one list.
+	// Immutable.
 	wanted   string // which instances, in words
-	policies map[string]balancer.Policy
+	policies policies
 
 	calls  atomic.Uint64           // that matched
 	fell   atomic.Uint64           // attempts for which nobody was left, and others took them
@@ -83,16 +83,6 @@ func (b *routeBooks) of(table *route.Table, protocol string) *routeBook {
 	return next
 }
 
-func newPolicies() map[string]balancer.Policy {
-	policies := map[string]balancer.Policy{}
-	for _, name := range balancer.Names() {
-		if p, err := balancer.New(name); err == nil { // as it is for all names
-			policies[name] = p
-		}
-	}
-	return policies
-}
-
 // carried is the baggage of a call.
 type carried struct{ baggage.Baggage }
 
@@ -121,7 +111,7 @@ func (r routed) tally() *routeTally {
 func (r routed) ordinary() *routeTally { return r.book.tallies[len(r.book.tallies)-1] }
 
 // policy is the one of the name for the instances of the call's rule.
-func (r routed) policy(name string) balancer.Policy { return r.tally().policy(name) }
+func (r routed) policy(name string) balancer.Policy { return r.tally().policies.get(name) }
 
 // name is that of the call's rule.
 func (r routed) name() string {
@@ -150,14 +140,6 @@ func (b *routeBook) reserves(version string, metadata map[string]string) bool {
 		}
 	}
 	return false
-}
-
-// policy finds a policy, the default for an unknown name.
-func (t *routeTally) policy(name string) balancer.Policy {
-	if p := t.policies[name]; p != nil {
-		return p
-	}
-	return t.policies[balancer.NameAdaptive]
 }
 
 // found notes that there is somebody for a call.

@@ -50,7 +50,7 @@ func (p *picker) choose(now time.Time, a *attempt) (*picker, int, error) {
 		}
 	}
 	if ordinary := d.ordinary; len(ordinary.nodes) > 0 {
-		i, err := ordinary.index(now, a, r.ordinary().policy(a.named))
+		i, err := ordinary.index(now, a, r.ordinary().policies.get(a.named))
 		if err != nil {
 			return nil, 0, err
 		}
@@ -110,7 +110,7 @@ func (v *view) choose(now time.Time, a *attempt) (*node, error) {
 		}
 	}
 	if ordinary := d.ordinary; len(ordinary.nodes) > 0 {
-		if n, fit := ordinary.rested(now, a, r.ordinary().policy(a.named)); fit && n.record.Open(now) {
+		if n, fit := ordinary.rested(now, a, r.ordinary().policies.get(a.named)); fit && n.record.Open(now) {
 			r.ordinary().found()
 			return n, nil
 		}

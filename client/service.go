@@ -8,7 +8,6 @@ import (
 
 	"google.golang.org/grpc"
 
-	"plinth.internal/client/balancer"
 	"plinth.internal/client/breaker"
 	"plinth.internal/client/outlier"
 	"plinth.internal/client/retry"
@@ -19,14 +18,13 @@ import (
 // service is what a client knows of one service. All its connections share it.
 type service struct {
 	// Set at construction, never changed.
-	client   *Client
-	name     string
-	target   string // of gRPC connections, "" for the instances that the registry knows
-	budget   *retry.Budget
-	policies map[string]balancer.Policy
-	grpc     *directory
-	http     *directory
-	netrpc   *directory
+	client *Client
+	name   string
+	target string // of gRPC connections, "" for the instances that the registry knows
+	budget *retry.Budget
+	grpc   *directory
+	http   *directory
+	netrpc *directory
 
 	methods    methodTable
 	shared     fuse // of all methods that have no breaker of their own
@@ -46,16 +44,10 @@ type service struct {
 
 func newService(c *Client, name string) *service {
 	s := &service{
-		client:   c,
-		name:     name,
-		target:   c.options.targets(name),
-		budget:   retry.NewBudget(time.Now()),
-		policies: map[string]balancer.Policy{},
-	}
-	for _, name := range balancer.Names() {
-		if p, err := balancer.New(name); err == nil { // as it is for all names
-			s.policies[name] = p
-		}
+		client: c,
+		name:   name,
+		target: c.options.targets(name),
+		budget: retry.NewBudget(time.Now()),
 	}
 	s.grpc, s.http = newDirectory(s, "grpc"), newDirectory(s, "http")
 	s.httpView.known = make(chan struct{})
@@ -63,7 +55,10 @@ func newService(c *Client, name string) *service {
 	scope := newScope(s.settings(""))
 	s.scope.Store(&scope)
 	s.setAwayFactor(scope.zoneFactor)
-	s.netrpcHome = netRPCHome{service: s, listView: listView{known: make(chan struct{})}, links: map[netRPCKey]*netRPCLink{}}
+	s.netrpcHome = netRPCHome{
+		service: s, listView: listView{known: make(chan struct{})},
+		links: map[netRPCKey]*netRPCLink{}, open: map[*netRPCConn]struct{}{},
+	}
 	return s
 }
 
@@ -81,14 +76,6 @@ func (s *service) settings(method string) Settings {
 
 func (s *service) timeout(call *middleware.Call) time.Duration {
 	return s.settings(call.Method).timeout(call.Kind.Stream())
-}
-
-// policy finds a balancer policy by name, the default for an unknown one.
-func (s *service) policy(name string) balancer.Policy {
-	if p := s.policies[name]; p != nil {
-		return p
-	}
-	return s.policies[balancer.NameAdaptive]
 }
 
 // directory is where the instances for a call are.

@@ -37,14 +37,18 @@ const (
 // Settings are what can be chosen for each method of each service. The zero
 // value of a field means its default.
 type Settings struct {
-	// Timeout is the longest that a call may take with all its attempts; the
-	// caller's own deadline counts if it is earlier. 0 means [DefaultTimeout]
-	// for unary calls and HTTP requests and none for streams, which are meant
-	// to last; negative means none for any.
+	// Timeout is the longest that a unary call or an HTTP request may take with
+	// all its attempts; the caller's own deadline counts if it is earlier. 0 means
+	// [DefaultTimeout], negative means none.
 	Timeout time.Duration
+	// StreamTimeout is the longest that a stream over gRPC may last, which Timeout
+	// does not bound: streams are meant to last. 0 or less means that the caller's
+	// own deadline alone counts.
+	StreamTimeout time.Duration
 	// AttemptTimeout is the longest that one attempt of an idempotent unary
 	// call or HTTP request may take; 0 means as long as the call. Where the
 	// call may not be repeated it has no effect: it would only end it early.
+	// Nor has it, over HTTP, once the head of a response below 400 is there.
 	AttemptTimeout time.Duration
 	// ConnectTimeout is the longest that making a TCP connection may take; 0
 	// means [DefaultConnectTimeout]. The one for the method "" counts: all
@@ -54,7 +58,8 @@ type Settings struct {
 	// HTTP may have open, in use or waiting for the next one; 0 means
 	// [DefaultMaxConnections], negative means no bound. A request for which
 	// there is none left waits for one, for as long as its deadline lets it, and
-	// the instance looks busy to the balancer then. A response occupies its
+	// the instance looks busy to the balancer then; one that gets none was not
+	// sent, and nobody is judged by it. A response occupies its
 	// connection until the body is read or closed: set more where many are
 	// streams. The one for the method "" counts, as with ConnectTimeout. Over
 	// gRPC and net/rpc all calls to an instance share one connection.
@@ -105,10 +110,10 @@ type Settings struct {
 	OwnBreaker bool
 }
 
-// DefaultSettings returns settings with every default spelled out, but for
-// Timeout, whose default depends on the kind of the call.
+// DefaultSettings returns settings with every default spelled out.
 func DefaultSettings() Settings {
 	return Settings{
+		Timeout:        DefaultTimeout,
 		ConnectTimeout: DefaultConnectTimeout,
 		MaxConnections: DefaultMaxConnections,
 		Retry:          retry.Policy{}.WithDefaults(),
@@ -171,10 +176,10 @@ func (s Settings) maxConnections() int {
 // timeout is the total timeout for a kind of call; 0 = none.
 func (s Settings) timeout(stream bool) time.Duration {
 	switch {
-	case s.Timeout != 0:
-		return max(s.Timeout, 0)
 	case stream:
-		return 0
+		return max(s.StreamTimeout, 0)
+	case s.Timeout == 0:
+		return DefaultTimeout
 	}
-	return DefaultTimeout
+	return max(s.Timeout, 0)
 }

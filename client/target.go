@@ -93,6 +93,8 @@ func (placement) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	case *stats.OutHeader:
 		a.sent.Store(true)
 		a.remote.Store(new(s.RemoteAddr.String()))
+	case *stats.InHeader:
+		a.heard.Store(true)
 	}
 }
 

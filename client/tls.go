@@ -26,8 +26,8 @@ const (
 )
 
 // TLS says how the connections to a service are protected. A change counts for
-// connections that are made from then on, over HTTP for requests. It means TLS 1.2
-// at least.
+// connections that are made from then on, over HTTP for requests that begin from
+// then on, as they are made over new connections. It means TLS 1.2 at least.
 //
 // The files are read again within a second whenever they change, and taken
 // together or not at all: while they are not good the last ones that were stay in
@@ -250,7 +250,7 @@ func (s *service) secured(ctx context.Context, raw net.Conn, protos ...string) (
 		addr := raw.RemoteAddr()
 		_ = raw.Close()
 		return nil, fmt.Errorf("connect to %s at %v: nothing says how connections to other machines are protected: "+
-			"set clients.%s.tls.mode, or clients.default.tls.mode, to tls, mtls or, where that is what you want, insecure", s.name, addr, s.name)
+			"set clients.%s.tls.mode, or clients.default.tls.mode (client.Settings.TLS in code), to tls, mtls or, where that is what you want, insecure", s.name, addr, s.name)
 	}
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
@@ -275,12 +275,13 @@ func isLocal(conn net.Conn) bool {
 
 // securedConn is a connection whose errors say what is wrong with TLS. With TLS
 // 1.3 an instance that does not want this client's certificate says so only after
-// the handshake.
+// the handshake, when a request may be on its way. It has looked at none then.
 type securedConn struct {
 	*tls.Conn
 
 	service    *service
 	protection *protection
+	answered   bool // something came; of the goroutine that reads
 }
 
 func (c *securedConn) Read(b []byte) (int, error) {
@@ -288,7 +289,11 @@ func (c *securedConn) Read(b []byte) (int, error) {
 	if err != nil {
 		if alert, ok := errors.AsType[*net.OpError](err); ok && alert.Op == opRemote {
 			err = c.service.explainTLS(c.protection, c.RemoteAddr(), err)
+			if !c.answered && ofHandshake(alert) {
+				err = &dialError{err}
+			}
 		}
 	}
+	c.answered = c.answered || n > 0
 	return n, err
 }

@@ -99,3 +99,14 @@ func explainAlert(p *protection, keys, at string, alert *net.OpError) error {
 	}
 	return fmt.Errorf("%s refuses the certificate in %s.cert_file (%s): %s: %w", at, keys, p.tls.CertFile, what, alert)
 }
+
+// ofHandshake reports alerts that are sent in a handshake only (RFC 8446, section
+// 6.2): those about certificates and about what both ends can do.
+func ofHandshake(alert *net.OpError) bool {
+	switch strings.TrimPrefix(alert.Err.Error(), "tls: ") {
+	case "certificate required", "bad certificate", "unsupported certificate", "revoked certificate", "expired certificate",
+		"unknown certificate", "unknown certificate authority", "access denied", "error decrypting message", "handshake failure":
+		return true
+	}
+	return false
+}

@@ -21,6 +21,9 @@ func (c transportCredentials) ClientHandshake(ctx context.Context, authority str
 	if err != nil {
 		return nil, nil, err
 	}
+	if r, ok := credentials.ClientHandshakeInfoFromContext(ctx).Attributes.Value(restKey{}).(*rest); ok {
+		r.connected(conn)
+	}
 	secured, ok := conn.(*securedConn)
 	if !ok {
 		return insecure.NewCredentials().ClientHandshake(ctx, authority, conn)

@@ -52,12 +52,21 @@ func (k *tlsKeeper) follow(ctx context.Context, c *Client) {
 		return slices.Collect(maps.Values(k.sets))
 	}, func(s *tlsfiles.Set, err error) {
 		services := c.tlsUse()[s.Files()]
-		if err != nil {
-			c.options.events(TLSRejected{Services: services, Files: s.Files().String(), Err: err})
+		if m := s.Current(); err != nil {
+			kept := m != nil && m.Valid(time.Now()) == nil || m == nil && c.protectedOnce(services)
+			c.options.events(TLSRejected{Services: services, Files: s.Files().String(), Err: err, Kept: kept})
 			return
 		}
 		c.options.events(TLSReloaded{Services: services, Files: s.Files().String(), NotAfter: s.Current().NotAfter()})
 	})
+}
+
+// protectedOnce reports whether all of some services have files in use from
+// before.
+func (c *Client) protectedOnce(services []string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !slices.ContainsFunc(services, func(name string) bool { return c.services[name].protected.Load() == nil })
 }
 
 // good reports whether files were good once.
@@ -96,6 +105,9 @@ type TLSStatus struct {
 	Files string
 	// NotAfter is when the certificate in use expires, zero for none.
 	NotAfter time.Time
+	// RenewBy is when it should have been renewed: seven days before, or a third
+	// of its life if that is less.
+	RenewBy time.Time
 	// Err is why what the files hold is not in use, or why what is in use is
 	// of no use any more; nil while all is well.
 	Err error
@@ -110,7 +122,8 @@ func (c *Client) TLSStatus() []TLSStatus {
 	var out []TLSStatus
 	for files, s := range c.tls.sets {
 		if services := use[files]; services != nil {
-			out = append(out, TLSStatus{Services: services, Files: files.String(), NotAfter: s.Current().NotAfter(), Err: s.Err(now)})
+			m := s.Current()
+			out = append(out, TLSStatus{Services: services, Files: files.String(), NotAfter: m.NotAfter(), RenewBy: m.RenewBy(), Err: s.Err(now)})
 		}
 	}
 	slices.SortFunc(out, func(a, b TLSStatus) int { return strings.Compare(a.Files, b.Files) })

@@ -303,7 +303,7 @@ func TestInsecureIsSaid(t *testing.T) {
 			}
 			overRPC := caller.Call(t.Context(), say, "x", new(string))
 			for protocol, err := range map[string]error{"gRPC": overGRPC, "HTTP": overHTTP, "net/rpc": overRPC} {
-				if tc.ok && err != nil || !tc.ok && (err == nil || !strings.Contains(err.Error(), "nothing says how connections to other machines are protected")) {
+				if tc.ok && err != nil || !tc.ok && (err == nil || !strings.Contains(err.Error(), "nothing says how connections to other machines are protected") || !strings.Contains(err.Error(), "client.Settings.TLS in code")) {
 					t.Errorf("%s: %v", protocol, err)
 				}
 			}
@@ -353,6 +353,19 @@ func TestFilesThatWereNeverGood(t *testing.T) {
 		t.Errorf("TLSStatus = %+v, want the old files and the new ones with an error", status)
 	}
 	eventually(t, "the rejection is told", func() bool { return len(recorded[client.TLSRejected](w.events)) > 0 })
+	if e := recorded[client.TLSRejected](w.events)[0]; !e.Kept {
+		t.Errorf("%+v does not say that others stay in use", e)
+	}
+
+	w = newWorld(t, withTLS(&client.TLS{Mode: client.TLSOn, CAFile: ours.CA + "x"}))
+	w.guard(t, "a", &server.TLS{CertFile: theirs.Cert, KeyFile: theirs.Key})
+	if _, err := call(t.Context(), w.conn(t), methodGet); err == nil {
+		t.Error("a call without any good files succeeds")
+	}
+	eventually(t, "the rejection is told", func() bool { return len(recorded[client.TLSRejected](w.events)) > 0 })
+	if e := recorded[client.TLSRejected](w.events)[0]; e.Kept {
+		t.Errorf("%+v says that others stay in use", e)
+	}
 }
 
 func TestValidateTLS(t *testing.T) {

@@ -66,7 +66,7 @@ func (s *service) authorize(ctx context.Context, call *middleware.Call, set *Set
 			s.client.options.events(TokenExposed{Service: s.name})
 		}
 	default:
-		return status.Errorf(codes.Unauthenticated, "call %s: its token is sent over TLS only: set clients.%s.tls.mode, or clients.default.tls.mode, "+
+		return status.Errorf(codes.Unauthenticated, "call %s: its token is sent over TLS only: set clients.%s.tls.mode, or clients.default.tls.mode (client.Settings.TLS in code), "+
 			"to tls, mtls or, where others may see it, insecure", s.name, s.name)
 	}
 	call.SetHeader(headerAuthorization, header)

@@ -97,7 +97,7 @@ func TestWithToken(t *testing.T) {
 	w.change(func(s *client.Settings) { s.TLS = nil })
 	g, h, errs := w.both(t, t.Context())
 	for _, err := range errs {
-		if middleware.Code(err) != codes.Unauthenticated || !strings.Contains(err.Error(), "set clients.echo.tls.mode") || g+h != "" {
+		if middleware.Code(err) != codes.Unauthenticated || !strings.Contains(err.Error(), "set clients.echo.tls.mode") || !strings.Contains(err.Error(), "client.Settings.TLS in code") || g+h != "" {
 			t.Errorf("nothing said about TLS: %q %q %v", g, h, err)
 		}
 	}

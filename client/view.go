@@ -59,14 +59,17 @@ type directory struct {
 	service  *service
 	protocol string
 	set      balancer.Set
+	policies policies
 	detector *outlier.Detector
 	routes   routeBooks
-	size     atomic.Int64 // of the last view: how many can be picked
+	size     atomic.Int64          // of the last view: how many can be picked
+	nobody   atomic.Pointer[error] // why the last view has no instances, nil if it has some or there was none
 	narrowed atomic.Pointer[narrowed]
+	gone     gone
 }
 
 func newDirectory(s *service, protocol string) *directory {
-	return &directory{service: s, protocol: protocol, detector: outlier.New(outlier.Config{}, nil)}
+	return &directory{service: s, protocol: protocol, policies: newPolicies(), detector: outlier.New(outlier.Config{}, nil)}
 }
 
 // view turns a registry's list into a view. Instances without an endpoint for
@@ -107,7 +110,11 @@ func (d *directory) view(snapshot registry.Snapshot, old *view) *view {
 	members := make([]balancer.Member, len(order))
 	for i, addr := range order {
 		inst := chosen[addr]
-		members[i] = balancer.Member{Addr: addr, Weight: inst.Weight, Away: d.service.client.away(inst), Started: inst.Started, Gate: records[i]}
+		_, lost := snapshot.Quarantined[inst.ID]
+		members[i] = balancer.Member{
+			Addr: addr, Weight: inst.Weight, Away: d.service.client.away(inst), Started: inst.Started,
+			Back: !lost && old.lost(addr), Gate: records[i],
+		}
 	}
 	endpoints := make([]*balancer.Endpoint, 0, len(order))
 	for i, endpoint := range d.set.Update(now, members) {
@@ -135,9 +142,13 @@ func (d *directory) view(snapshot registry.Snapshot, old *view) *view {
 		}
 	}
 	v.list = balancer.NewList(endpoints)
+	d.gone.replace(now, old, v)
 	d.size.Store(int64(len(endpoints)))
 	if len(v.nodes) == 0 {
-		v.err = d.nobody(list)
+		v.err = d.lack(list)
+		d.nobody.Store(&v.err)
+	} else {
+		d.nobody.Store(nil)
 	}
 	return v
 }
@@ -150,8 +161,8 @@ func newer(a, b *registry.Instance) bool {
 	return a.Started.After(b.Started)
 }
 
-// nobody is the error of an empty list.
-func (d *directory) nobody(list []registry.Instance) error {
+// lack is the error of an empty list.
+func (d *directory) lack(list []registry.Instance) error {
 	name, kind := d.service.name, d.service.kind()
 	if len(list) == 0 {
 		return fmt.Errorf("no instance of %q is registered (registry %s): start one, or check the name and the registry's namespace", name, kind)
@@ -204,6 +215,16 @@ func (s *service) age() string {
 func (v *view) uncallable(last string) error {
 	return fmt.Errorf("none of the %d known instances of %q can be called%s; the last error: %s",
 		len(v.byAddr), v.service.name, v.service.age(), last)
+}
+
+// lost tells whether the view has an instance at the address that is in quarantine.
+// A nil view has none.
+func (v *view) lost(addr string) bool {
+	if v == nil {
+		return false
+	}
+	n := v.byAddr[addr]
+	return n != nil && n.quarantined
 }
 
 // drop tells the registry that a node does not answer. It matters only for one

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"plinth.internal/client/balancer"
 	"plinth.internal/client/breaker"
 	"plinth.internal/middleware"
 	"plinth.internal/registry"
@@ -74,7 +75,7 @@ func TestView(t *testing.T) {
 func TestViewKeepsWhatIsKnownOfAnAddress(t *testing.T) {
 	d := newTestDirectory(t, "http")
 	first := d.view(registry.Snapshot{Instances: []registry.Instance{{ID: "a", Endpoints: map[string]string{"http": "h:1"}}}}, nil)
-	first.nodes[0].rest.begin(time.Now())
+	first.nodes[0].rest.begin(time.Now(), errors.New("no"))
 	second := d.view(registry.Snapshot{Instances: []registry.Instance{
 		{ID: "a2", Endpoints: map[string]string{"http": "h:1"}, Weight: 7},
 		{ID: "b", Endpoints: map[string]string{"http": "h:2"}},
@@ -93,7 +94,7 @@ func TestRest(t *testing.T) {
 	if !r.ready(t0) {
 		t.Fatal("rests from the start")
 	}
-	r.begin(t0)
+	r.begin(t0, errors.New("no"))
 	if r.ready(t0.Add(httpRestBase/2 - time.Millisecond)) {
 		t.Error("the rest is shorter than half of the base")
 	}
@@ -108,7 +109,7 @@ func TestRest(t *testing.T) {
 		t.Error("after the try nobody may try again")
 	}
 	for range 20 {
-		r.begin(t0)
+		r.begin(t0, errors.New("no"))
 	}
 	if r.ready(t0.Add(httpRestMax/2-time.Millisecond)) || !r.ready(t0.Add(httpRestMax)) {
 		t.Error("a long rest is not between half of the limit and the limit")
@@ -147,5 +148,26 @@ func TestErrorsHaveCodes(t *testing.T) {
 	}
 	if err := (&unreachableError{err: cause}); !errors.Is(err, cause) {
 		t.Error("the cause is hidden")
+	}
+}
+
+func TestViewForgetsWhatWasWhileLost(t *testing.T) {
+	d := newTestDirectory(t, "grpc")
+	snapshot := registry.Snapshot{Instances: many(3)}
+	before := d.view(snapshot, nil)
+	lost := before.byAddr["10.0.0.0:9000"]
+	failures := func() uint64 { return lost.endpoint.Stats(time.Now()).Failures }
+
+	snapshot.Quarantined = quarantine(lost.id)
+	away := d.view(snapshot, before)
+	var c balancer.Call
+	lost.endpoint.Begin(time.Now(), &c)
+	lost.endpoint.End(time.Now(), &c, balancer.Failed)
+	if away = d.view(snapshot, away); failures() != 1 {
+		t.Errorf("%d failures while it is lost, want 1", failures())
+	}
+	snapshot.Quarantined = nil
+	if back := d.view(snapshot, away); failures() != 0 || back.byAddr[lost.addr].endpoint != lost.endpoint {
+		t.Errorf("%d failures are held against the instance that is back", failures())
 	}
 }

@@ -14,6 +14,10 @@ import (
 // time.Duration, types that unmarshal from text, lists and maps of these,
 // structs, and maps of structs. A field without a tag is not a key.
 //
+// A key in a file with nothing behind it sets nothing, as if it were not there.
+// Where that could be taken for something else, the tag empty:"false" makes it an
+// error.
+//
 // A map's keys are those of the defaults, the file and the command line. The
 // environment can add one, in lower case and with dashes, except to a map inside
 // a map: PLINTH_CLIENTS_PRICE_LIST_TIMEOUT is clients.price-list.timeout.
@@ -160,9 +164,21 @@ func (b *binder) structure(v reflect.Value, path string) {
 	outer := b.hot
 	for _, f := range fields(v.Type()) {
 		b.hot = f.under(outer, b.watch)
+		if f.full {
+			b.full(join(path, f.key))
+		}
 		b.value(v.FieldByIndex(f.Index), join(path, f.key))
 	}
 	b.hot = outer
+}
+
+// full reports a key with nothing behind it where that is not the same as no key.
+func (b *binder) full(key string) {
+	for _, it := range b.given(key) {
+		if it.isNull {
+			b.errs = append(b.errs, &Error{Source: it.source, Key: key, Problem: "has nothing behind it; give it a value, or leave the key out"})
+		}
+	}
 }
 
 // section reports a value that was given where keys are wanted.
@@ -182,6 +198,7 @@ type field struct {
 	key  string
 	hot  bool // it is tagged so, or the inline struct that it comes from
 	cold bool // it is tagged so, within what is hot
+	full bool // it is tagged so: a key with nothing behind it is an error
 }
 
 // under tells whether the field is hot in a struct that is or is not. Tags that
@@ -204,7 +221,7 @@ func fields(t reflect.Type) []field {
 			continue
 		}
 		if f.IsExported() && key != "" && key != "-" {
-			out = append(out, field{f, key, isHot(f), f.Tag.Get("hot") == "false"})
+			out = append(out, field{f, key, isHot(f), f.Tag.Get("hot") == "false", f.Tag.Get("empty") == "false"})
 		}
 	}
 	return out
@@ -235,7 +252,9 @@ func (b *binder) leaf(v reflect.Value, key string) {
 			continue
 		}
 		if err := set(v, it); err != nil {
-			b.errs = append(b.errs, &Error{Source: it.source, Key: key, Value: shown(it.value, holdsSecret(v.Type())), Problem: err.Error()})
+			b.errs = append(b.errs, &Error{
+				Source: it.source, Key: key, Value: shown(it.value, holdsSecret(v.Type())), Empty: it.value == "" && !it.isList, Problem: err.Error(),
+			})
 			continue
 		}
 		source = it.source
@@ -262,7 +281,11 @@ func (b *binder) unknown(v reflect.Value, path string) {
 		for key, it := range l.items {
 			below := func(section string) bool { return strings.HasPrefix(key, section+".") }
 			if !b.used[it] && slices.ContainsFunc(sections, below) {
-				errs = append(errs, unknownKey(it.source, key, b.entries))
+				err := unknownKey(it.source, key, b.entries)
+				if it.depth > 0 && it.depth <= strings.Count(key, ".") {
+					err = fmt.Errorf("%w (a dot ends a part of a key: no name in it may have one)", err)
+				}
+				errs = append(errs, err)
 			}
 		}
 	}

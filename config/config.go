@@ -86,9 +86,16 @@ type Error struct {
 	Key string
 	// Value is what was given; "" for a problem of the key itself.
 	Value string
+	// Empty says that Value is "" because that was given.
+	Empty bool
 	// Problem says what is wrong and what is wanted.
 	Problem string
+
+	passing bool // see InvalidNow
 }
+
+// Is tells whether the error is of a kind that this package knows.
+func (e *Error) Is(target error) bool { return target == errPassing && e.passing }
 
 // Error is one sentence with the place, the key, the value and the problem,
 // through [Mask].
@@ -100,7 +107,7 @@ func (e *Error) Error() string {
 		b.WriteString(e.Key)
 		b.WriteString(": ")
 	}
-	if e.Value != "" {
+	if e.Value != "" || e.Empty {
 		b.WriteString(strconv.Quote(e.Value))
 		b.WriteByte(' ')
 	}
@@ -208,6 +215,9 @@ func Load(opts ...Option) (*Config, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	for i, t := range texts {
+		c.documents[i].absent = t.missing()
+	}
 	c.offered = texts
 	c.state.Store(&state{start: all, current: all, texts: texts, entries: map[string]entry{}, used: map[*item]bool{}})
 	c.status.Store(&Status{})
@@ -230,12 +240,15 @@ func byKey(a, b Entry) int { return strings.Compare(a.Key, b.Key) }
 // Unused reports the values that were given but that no [Bind] asked for, which
 // are most often misspelt. Call it when everything is bound.
 func (c *Config) Unused() error {
-	s := c.state.Load()
-	return s.current.unused(s.used, s.entries)
+	return c.state.Load().unused()
 }
 
 func unknownKey(src Source, key string, entries map[string]entry) error {
 	problem := "is not a known key"
+	if _, rest, ok := strings.Cut(key, "/"); ok { // as in methods.billing.v1.Billing/Charge.timeout
+		name, _, _ := strings.Cut(rest, ".")
+		return &Error{Source: src, Key: key, Problem: problem + ": dots divide keys, and so a method is named without its package and service, as in " + name}
+	}
 	if best := typo.Nearest(key, maps.Keys(entries)); best != "" {
 		problem += ", did you mean " + best + "?"
 	}

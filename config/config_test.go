@@ -186,6 +186,11 @@ func TestErrors(t *testing.T) {
 		{"unknown empty section", "aap:\n", nil, nil, []string{"app.yaml:1: aap: is not a known key"}},
 		{"unknown empty mapping", "aap: {}\n", nil, nil, []string{"app.yaml:1: aap: is not a known key"}},
 		{"unknown below a map", "clients:\n  billing:\n    timeot: 1s\n", nil, nil, []string{"app.yaml:3: clients.billing.timeot: is not a known key, did you mean clients.billing.timeout?"}},
+		{
+			"full name of a method", "clients:\n  a:\n    methods:\n      zz.v1.Echo/Do:\n        timeout: 1s\n", nil, nil,
+			[]string{"app.yaml:5: clients.a.methods.zz.v1.Echo/Do.timeout: is not a known key: dots divide keys, and so a method is named without its package and service, as in Do"},
+		},
+		{"full name of a method in a flag", "", nil, []string{"clients.a.methods.zz.v1.Echo/Do.timeout=1s"}, []string{"flag --clients.a.methods.zz.v1.Echo/Do.timeout: ", "as in Do"}},
 		{"nothing near", "app:\n  zzzzzzzz: 1\n", nil, nil, []string{"app.zzzzzzzz: is not a known key"}},
 		{"twice", "app:\n  name: x\n  on: true\n  name: y\n", nil, nil, []string{"app.yaml:4: app.name: is given twice, first on line 2"}},
 		{"twice in two spellings", "app.name: x\napp:\n  name: y\n", nil, nil, []string{"app.yaml:3: app.name: is given twice, first on line 1"}},
@@ -215,6 +220,15 @@ func TestErrors(t *testing.T) {
 		{"scalar at the root", "hello\n", nil, nil, []string{"app.yaml:1: want a mapping of keys to values"}},
 		{"not YAML", "app:\n  name: x\n\tcount: 1\n", nil, nil, []string{"app.yaml:", "not YAML"}},
 		{"unfinished", "app: [a, b\n", nil, nil, []string{"app.yaml:", "not YAML"}},
+		{"unknown anchor", "app:\n  name: x\nclients:\n  a: *x\nstatic: {}\n", nil, nil, []string{"app.yaml:4: not YAML: unknown anchor 'x' referenced"}},
+		{"unknown anchor in a second document", "app:\n---\napp: *x\n", nil, nil, []string{"app.yaml:3: not YAML: unknown anchor 'x' referenced"}},
+		{"wrong from the first line on", "a: b\n- c\n", nil, nil, []string{"app.yaml:2: not YAML: did not find expected key"}},
+		{"wrong in a mapping that begins before", "app:\n  name: x\n  on: true\n - b\nstatic: {}\n", nil, nil, []string{"app.yaml:4: not YAML: did not find expected"}},
+		{"a bracket that nothing closes", "app:\n  names: [a, b\n  on: true\nstatic: {}\n", nil, nil, []string{"app.yaml:2: not YAML: did not find expected ',' or ']'"}},
+		{"wrong on the first line", "app: ]\n", nil, nil, []string{"app.yaml:1: not YAML: did not find expected"}},
+		{"what no text has", "app:\n  name: x\n  on: \x01\n", nil, nil, []string{"app.yaml:3: not YAML: control characters are not allowed"}},
+		{"empty duration", "app:\n  wait: ''\n", nil, nil, []string{`app.yaml:2: app.wait: "" is not a duration`}},
+		{"empty variable", "", []string{"PLINTH_APP_COUNT="}, nil, []string{`environment variable PLINTH_APP_COUNT: app.count: "" is not a whole number`}},
 		{"two documents", "app:\n  name: x\n---\napp:\n  name: y\n", nil, nil, []string{"app.yaml:3: a second document begins here"}},
 		{"flag without a value", "", nil, []string{"app.name"}, []string{"flag --app.name: app.name: has no value, want --app.name=VALUE"}},
 		{"flag without a name", "", nil, []string{"=x"}, []string{"flag --: is not a setting"}},
@@ -294,7 +308,7 @@ func TestMaps(t *testing.T) {
 		},
 		// A name in capitals cannot be told from any other, and a method that
 		// nobody has must not look like a setting that works.
-		{"variable for an unknown method", "clients:\n  a:\n    timeout: 1s\n", []string{"PLINTH_CLIENTS_A_METHODS_GET_TIMEOUT=2s"}, nil, nil, "PLINTH_CLIENTS_A_METHODS_GET_TIMEOUT"},
+		{"variable for an unknown method", "clients:\n  a:\n    timeout: 1s\n", []string{"PLINTH_CLIENTS_A_METHODS_GET_TIMEOUT=2s"}, nil, nil, "a variable can only change keys that a file or a flag names"},
 		{"variable for a method of an unknown client", "", []string{"PLINTH_CLIENTS_A_METHODS_GET_TIMEOUT=2s"}, nil, nil, "PLINTH_CLIENTS_A_METHODS_GET_TIMEOUT"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -795,5 +809,42 @@ func TestValidateStart(t *testing.T) {
 	put("limits: {high: 11, low: 1}\n")
 	if _, err := c.Reload(); err != nil || v.Get().High != 11 || v.Get().Low != 0 {
 		t.Errorf("%v, %+v", err, v.Get())
+	}
+}
+
+// TestNothingBehindAKey: a key with nothing behind it is an error where the struct
+// says so, once and with its place, and nowhere else.
+func TestNothingBehindAKey(t *testing.T) {
+	type part struct {
+		Share float64           `empty:"false" yaml:"share"`
+		With  map[string]string `empty:"false" yaml:"with"`
+		Rest  string            `yaml:"rest"`
+	}
+	type whole struct {
+		Part  part            `empty:"false" yaml:"part"`
+		Parts map[string]part `yaml:"parts"`
+	}
+	for text, want := range map[string]string{
+		"part:\n":                             "plinth.yaml:1: part: has nothing behind it; give it a value, or leave the key out",
+		"part:\n  share:\n":                   "plinth.yaml:2: part.share: has nothing behind it; give it a value, or leave the key out",
+		"part:\n  with: {}\n":                 "plinth.yaml:2: part.with: has nothing behind it; give it a value, or leave the key out",
+		"parts:\n  a:\n    share: ~\n":        "plinth.yaml:3: parts.a.share: has nothing behind it; give it a value, or leave the key out",
+		"part: {share: 0, with: {a: b}}\n":    "",
+		"part: {rest: }\nparts: {a: , b: }":   "",
+		"parts:\n":                            "",
+		"parts: {a: {rest: }, b: {share: 1}}": "",
+	} {
+		path := filepath.Join(t.TempDir(), "plinth.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := config.Load(config.WithFile(path, true))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = config.Bind(c, "", whole{})
+		if (err == nil) != (want == "") || err != nil && !strings.HasSuffix(err.Error(), want) || err != nil && strings.Count(err.Error(), "nothing behind") != 1 {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
 	}
 }

@@ -15,6 +15,7 @@ type document struct {
 	source   Source // without a line and a revision
 	layer    int    // a file's place among the layers
 	required bool   // of a file
+	absent   bool   // of a file: it was not there at the start
 	feed     bool
 	shared   bool // of a feed
 }
@@ -74,9 +75,9 @@ func (c *Config) readFeed() []text {
 }
 
 // parse puts the items of all documents into layers: those of files into a copy
-// of ls, those of the feed into layers of their own. A file that was there before,
-// if there was a before, must still be there: one that is gone is more often a
-// mistake than a wish for the defaults.
+// of ls, those of the feed into layers of their own. A file that was there at the
+// start must still be there: one that is gone is more often a mistake than a wish
+// for the defaults. One that came later may go again, which leads back to the start.
 func (c *Config) parse(ls layers, texts, before []text) (current, central layers, err error) {
 	ls = slices.Clone(ls)
 	var errs []error
@@ -88,7 +89,7 @@ func (c *Config) parse(ls layers, texts, before []text) (current, central layers
 		case t.err != nil && d.feed:
 			errs = append(errs, fmt.Errorf("read configuration %s: %w", source.Name, t.err))
 		case t.err != nil:
-			gone := before != nil && !before[i].missing()
+			gone := before != nil && !before[i].missing() && !d.absent
 			switch optional := !d.required && !gone; {
 			case t.missing() && gone:
 				errs = append(errs, fmt.Errorf("read configuration: %w; put the file back", t.err))

@@ -2,11 +2,13 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"regexp"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -23,32 +25,30 @@ const (
 // yamlLine begins the texts of the YAML library that name a line.
 var yamlLine = regexp.MustCompile(`^line (\d+): `)
 
+// yamlUnexpected begins the texts of errors for which it counts lines from zero, or
+// names the line on which the mapping around the place begins.
+const yamlUnexpected = "did not find expected "
+
 // parseDocument reads the items of a YAML document, whose source has no line yet.
 func parseDocument(source Source, data []byte) (map[string]*item, error) {
 	f := &documentReader{base: source, items: map[string]*item{}}
-	var doc, second yaml.Node
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	err := dec.Decode(&doc)
-	if errors.Is(err, io.EOF) {
-		return f.items, nil // an empty file sets nothing
-	}
-	if err == nil {
-		if err = dec.Decode(&second); errors.Is(err, io.EOF) {
-			err = nil
-		} else if err == nil {
-			return nil, fmt.Errorf("%v: a second document begins here; one file is one document", f.source(&second))
-		}
-	}
+	doc, second, err := decodeYAML(data)
 	if err != nil {
 		text := strings.TrimPrefix(err.Error(), "yaml: ")
 		if m := yamlLine.FindStringSubmatch(text); m != nil {
 			source.Line, _ = strconv.Atoi(m[1]) // digits; as many as fit
-			return nil, fmt.Errorf("%v: not YAML: %s", source, text[len(m[0]):])
+			text = text[len(m[0]):]
+		}
+		if source.Line == 0 || strings.HasPrefix(text, yamlUnexpected) {
+			source.Line = cmp.Or(lineOf(data, err), source.Line)
 		}
 		return nil, fmt.Errorf("%v: not YAML: %s", source, text)
 	}
+	if second != nil {
+		return nil, fmt.Errorf("%v: a second document begins here; one file is one document", f.source(second))
+	}
 	if len(doc.Content) == 0 {
-		return f.items, nil
+		return f.items, nil // an empty file sets nothing
 	}
 	root := doc.Content[0]
 	if isNull(root) {
@@ -59,6 +59,49 @@ func parseDocument(source Source, data []byte) (map[string]*item, error) {
 	}
 	f.mapping(root, nil)
 	return f.items, errors.Join(f.errs...)
+}
+
+// decodeYAML reads the one document that there should be, and the one after it,
+// nil for none.
+func decodeYAML(data []byte) (doc yaml.Node, second *yaml.Node, err error) {
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	if err := dec.Decode(&doc); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		return doc, nil, err
+	}
+	second = &yaml.Node{}
+	if err := dec.Decode(second); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		return doc, nil, err
+	}
+	return doc, second, nil
+}
+
+// lineOf finds the line of an error for which the YAML library names none, or one
+// that is off: the first one with which the text up to there has the error. It is 0
+// where that is not found.
+func lineOf(data []byte, problem error) int {
+	var ends []int // of the lines
+	for line := range bytes.Lines(data) {
+		end := len(line)
+		if n := len(ends); n > 0 {
+			end += ends[n-1]
+		}
+		ends = append(ends, end)
+	}
+	// The library reads from the front: what comes later takes no error away.
+	i := sort.Search(len(ends), func(i int) bool {
+		_, _, err := decodeYAML(data[:ends[i]])
+		return err != nil && err.Error() == problem.Error()
+	})
+	if i == len(ends) {
+		return 0
+	}
+	return i + 1
 }
 
 // isNull reports a node with nothing in it. What the library calls null is a

@@ -67,9 +67,11 @@ func (c *Config) awaitFeed(ctx context.Context) []text {
 // found the same new content: a file that is being written is left alone until it
 // is whole, so a change is in use after two intervals at most. It reads by the
 // file's name, and so follows editors that put another file in its place, links
-// that are turned elsewhere, and an optional file that appears later. A file that
-// is gone or cannot be read is rejected as a bad one is. Documents of the feed are
-// taken as soon as it has them, and kept on disk once they are in use.
+// that are turned elsewhere, and an optional file that appears later and goes again.
+// One that was there at the start and is gone, or that cannot be read, is rejected as
+// a bad one is. Documents of the feed are taken as soon as it has them, and kept on
+// disk once they are in use. What was rejected for something outside of the documents
+// ([InvalidNow]) is tried again.
 //
 // Tell is called for what happens, from Follow's own goroutine; it may be nil.
 // Follow returns when ctx ends, or at once where there is nothing to follow. Start
@@ -82,12 +84,8 @@ func (c *Config) Follow(ctx context.Context, tell func(Event)) {
 		tell = func(Event) {}
 	}
 	f := follower{config: c, tell: tell}
-	var tick <-chan time.Time
-	if c.files > 0 {
-		ticker := time.NewTicker(PollInterval)
-		defer ticker.Stop()
-		tick = ticker.C
-	}
+	ticker := time.NewTicker(PollInterval)
+	defer ticker.Stop()
 	done := c.lastOffered()
 	f.lastFiles, f.doneFiles, f.doneFeed = done[:c.files], done[:c.files], done[c.files:]
 	for {
@@ -95,7 +93,7 @@ func (c *Config) Follow(ctx context.Context, tell func(Event)) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick:
+		case <-ticker.C:
 			f.lookAtFiles()
 		case <-changed:
 		}
@@ -119,7 +117,8 @@ type follower struct {
 	unkept               bool     // the snapshot could not be written
 }
 
-// lookAtFiles polls once.
+// lookAtFiles polls once: the files, and those that values name as long as they
+// stand against what is given.
 func (f *follower) lookAtFiles() {
 	texts := f.config.readFiles()
 	settled := sameTexts(texts, f.lastFiles)
@@ -127,6 +126,9 @@ func (f *follower) lookAtFiles() {
 	if settled && !sameTexts(texts, f.doneFiles) {
 		f.doneFiles = texts
 		f.reload(func(offered []text) { copy(offered, texts) })
+	} else if errors.Is(f.config.Status().Err, errPassing) {
+		f.reload(func([]text) {})
+		f.config.writeSnapshot(f.tell, &f.unkept)
 	}
 }
 

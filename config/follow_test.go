@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -195,5 +196,71 @@ func TestFollowNothing(t *testing.T) {
 	c.Follow(t.Context(), nil) // returns
 	if change, err := c.Reload(); err != nil || change.Applied != nil {
 		t.Error(change, err)
+	}
+}
+
+// naming names a file that must be there, as certificates must.
+type naming struct {
+	Limits struct {
+		Name string `yaml:"name"`
+	} `yaml:"limits"`
+}
+
+func (f *naming) Validate() error {
+	if _, err := os.Stat(f.Limits.Name); f.Limits.Name != "" && err != nil {
+		return config.InvalidNow("limits.name", "cannot be read")
+	}
+	return nil
+}
+
+// TestFollowTriesAgain: what was rejected for a file that it names is taken once
+// the file is there, without another word until then, be it of the file or of the
+// feed.
+func TestFollowTriesAgain(t *testing.T) {
+	for name, fed := range map[string]bool{"file": false, "feed": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDoc(t, "")
+				named := filepath.Join(t.TempDir(), "named")
+				opt := config.WithFile(d.path, true)
+				if fed {
+					opt = config.WithFile("", false)
+				}
+				c, err := config.Load(opt)
+				if err != nil {
+					t.Fatal(err)
+				}
+				v, err := config.Watch(c, "", naming{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				var told func() []string
+				document, taken := "limits: {name: "+named+"}\n", "applied [limits.name]"
+				if fed {
+					f := newFeed("", "")
+					events := central(t, c, f, "")
+					f.write(1, document)
+					told, taken = events.told, "Applied [limits.name] [feed own (revision 1)]"
+				} else {
+					told = follow(t, c).told
+					d.write(document)
+				}
+				pass(10 * settle)
+				if got := told(); len(got) == 0 || !strings.EqualFold(got[len(got)-1], "rejected") || v.Get().Limits.Name != "" || c.Status().Err == nil {
+					t.Errorf("while the file is missing: told %q, in use %q, err %v", got, v.Get().Limits.Name, c.Status().Err)
+				}
+				pass(10 * settle)
+				if got := told(); len(got) != 0 {
+					t.Errorf("while nothing changes: told %q", got)
+				}
+				if err := os.WriteFile(named, nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				pass(settle)
+				if got := told(); !slices.Equal(got, []string{taken}) || v.Get().Limits.Name != named || c.Status().Err != nil {
+					t.Errorf("with the file: told %q, in use %q, err %v", got, v.Get().Limits.Name, c.Status().Err)
+				}
+			})
+		})
 	}
 }

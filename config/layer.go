@@ -53,18 +53,24 @@ func (ls layers) byVariable() layers {
 	return slices.DeleteFunc(slices.Clone(ls), func(l layer) bool { return !l.byName })
 }
 
-// unused reports the items that are not in used.
-func (ls layers) unused(used map[*item]bool, entries map[string]entry) error {
+// unused reports the items of the current layers that nothing has asked for.
+func (s *state) unused() error {
 	var errs []error
-	for _, l := range ls {
+	for _, l := range s.current {
 		for key, it := range l.items {
-			if used[it] {
+			if s.used[it] {
 				continue
 			}
 			if l.byName {
-				key = strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(key, EnvPrefix), "_", "."))
+				name := key
+				key = strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, EnvPrefix), "_", "."))
+				if slices.ContainsFunc(s.bindings, func(b *binding) bool { return inInnerMap(b.typ, b.path, name) }) {
+					errs = append(errs, &Error{Source: it.source, Key: key, Problem: "is not a known key: of a map inside a map, such as methods, " +
+						"a variable can only change keys that a file or a flag names, for it does not tell upper from lower case; use a flag"})
+					continue
+				}
 			}
-			errs = append(errs, unknownKey(it.source, key, entries))
+			errs = append(errs, unknownKey(it.source, key, s.entries))
 		}
 	}
 	return errors.Join(sorted(errs)...)

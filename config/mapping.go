@@ -110,6 +110,17 @@ func (b *binder) envKeys(elem reflect.Type, key string) []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
+// inInnerMap reports a variable that can only be meant for a map inside a map of a
+// struct that is bound at the path: none adds a key there.
+func inInnerMap(t reflect.Type, path, variable string) bool {
+	if t.Kind() == reflect.Map {
+		_, inner := leaves(t.Elem())
+		rest, ok := strings.CutPrefix(variable, EnvName(path)+"_")
+		return ok && slices.ContainsFunc(inner, func(m string) bool { return strings.Contains(rest, m) })
+	}
+	return !isPlain(t) && slices.ContainsFunc(fields(t), func(f field) bool { return inInnerMap(f.Type, join(path, f.key), variable) })
+}
+
 // leaves are a struct's plain values as variables end in them ("_MAX_ATTEMPTS"),
 // longest first so that a longer name wins over its own tail, and its maps as
 // they stand within ("_METHODS_").

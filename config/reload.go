@@ -57,7 +57,7 @@ func (c *Config) Status() Status { return *c.status.Load() }
 // the functions of [Value.OnChange] are called before it returns, unless another
 // reload is calling functions right now: then that one calls these. A document
 // that does not pass changes nothing, and all that is wrong is returned. A file
-// that was there and is gone is an error as well.
+// that was there at the start and is gone is an error as well.
 //
 // Call it when everything is bound. It may be called from any goroutine, but
 // not from a Validate or UnmarshalText method.
@@ -221,7 +221,7 @@ func (c *Config) next(old *state, texts []text) (*state, error) {
 	}
 	if len(errs) == 0 {
 		ignored, err := c.strays(next)
-		errs = append(errs, current.unused(next.used, next.entries), err)
+		errs = append(errs, next.unused(), err)
 		next.ignored = ignored
 	}
 	next.restart = slices.Sorted(maps.Keys(restart))

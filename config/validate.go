@@ -28,6 +28,15 @@ func InvalidUnshown(key, format string, args ...any) error {
 	return &invalid{key: key, problem: fmt.Sprintf(format, args...), unshown: true}
 }
 
+// InvalidNow is [Invalid] for what may be well later although no document changes,
+// such as a file that a value names: [Config.Follow] tries again until it is.
+func InvalidNow(key, format string, args ...any) error {
+	return &invalid{key: key, problem: fmt.Sprintf(format, args...), passing: true}
+}
+
+// errPassing is what an [Error] of [InvalidNow] is.
+var errPassing = errors.New("may be well later")
+
 // StartValidator is a [Validator] of what only a start can do wrong. It is asked
 // whether a start with the documents as they are would be good, and not when hot
 // values lie over cold ones that wait for a restart.
@@ -41,6 +50,7 @@ type StartValidator interface {
 type invalid struct {
 	key, problem string
 	unshown      bool
+	passing      bool
 }
 
 func (e *invalid) Error() string { return e.key + ": " + e.problem }
@@ -85,11 +95,13 @@ func (b *binder) report(path string, err error) {
 		}
 		key := join(path, bad.key)
 		entry := b.entries[key]
-		value := ""
+		value, empty := "", false
 		if !bad.unshown {
 			value = Mask(entry.Value)
+			said := strings.Contains(bad.problem, "empty")
+			empty = value == "" && !said && entry.Source.Kind != KindDefault && reflect.ValueOf(entry.value).Kind() == reflect.String
 		}
-		b.errs = append(b.errs, &Error{Source: b.origin(key, path, bad.problem), Key: key, Value: value, Problem: bad.problem})
+		b.errs = append(b.errs, &Error{Source: b.origin(key, path, bad.problem), Key: key, Value: value, Empty: empty, Problem: bad.problem, passing: bad.passing})
 	}
 }
 

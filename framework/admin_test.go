@@ -56,6 +56,27 @@ func TestAdminPages(t *testing.T) {
 	}
 }
 
+// TestAdminLogLevelType: the answer to a PUT is the view that GET answers.
+func TestAdminLogLevelType(t *testing.T) {
+	app := frameworktest.Start(t, "echo", setupEcho(plainEcho))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://admin/debug/log", strings.NewReader("warn"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := app.Admin().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	put, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, get := ask(t, app, http.MethodGet, "/debug/log", ""); string(put) != get || resp.Header.Get("Content-Type") != "application/json" {
+		t.Errorf("PUT answers %q as %q, GET %q", put, resp.Header.Get("Content-Type"), get)
+	}
+}
+
 func TestAdminLogLevel(t *testing.T) {
 	var logs lockedBuffer
 	app := frameworktest.Start(t, "echo", setupEcho(plainEcho), framework.WithLogOutput(&logs))
@@ -65,6 +86,9 @@ func TestAdminLogLevel(t *testing.T) {
 		want string
 	}{
 		{`{"level":"debug"}`, 200, `"debug"`},
+		{`"error"`, 200, `"error"`},
+		{`""`, 400, "want a body"},
+		{"null", 400, "want a body"},
 		{"warn\n", 200, `"warn"`},
 		{`{"level":"loud"}`, 400, `"loud" is none of`},
 		{`{}`, 400, "want a body"},

@@ -6,18 +6,33 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+
+	"plinth.internal/server"
 )
 
 // advertised turns the bound addresses into those that others can reach, by the
-// host of server.advertise or the one that is detected.
+// host of server.advertise or the one that is detected. In a registry that other
+// machines read, a listener on loopback is nobody's but this machine's: for calls
+// that is an error unless server.advertise says that something leads there, and the
+// admin listener is left out.
 func advertised(bound map[string]string, advertise string, endpoints []string) (map[string]string, error) {
 	out := map[string]string{}
+	elsewhere := len(endpoints) > 0 && !allLoopback(endpoints) && !isLoopback(advertise)
 	for name, addr := range bound {
 		host, port, err := net.SplitHostPort(addr)
 		if err != nil {
 			// A listener that is not TCP, as in tests: its name is its address.
 			out[name] = addr
 			continue
+		}
+		local := elsewhere && isLoopback(host)
+		if local && name == server.Admin && len(bound) > 1 {
+			continue
+		}
+		if local && advertise == "" && name != server.Admin {
+			return nil, &configError{fmt.Errorf("advertise %s: it is on loopback, and whoever finds it in a registry at %s would call itself; "+
+				"set server.%s.addr to an address that others reach, or server.advertise, for instance to 127.0.0.1 while everything runs here",
+				addr, strings.Join(endpoints, ", "), name)}
 		}
 		if advertise != "" {
 			host = advertise
@@ -109,10 +124,7 @@ func allLoopback(endpoints []string) bool {
 		if err != nil {
 			host = e
 		}
-		if host == "localhost" {
-			continue
-		}
-		if ip, err := netip.ParseAddr(host); err != nil || !ip.IsLoopback() {
+		if !isLoopback(host) {
 			return false
 		}
 	}

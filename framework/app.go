@@ -26,6 +26,9 @@
 // behind, and what the process does then is kept in files: a dump of all
 // goroutines, and a trace of the drain.
 //
+// A stop that comes during the start ends it after the step that runs: the instance
+// does not become ready and is not announced any more.
+//
 // Guarantees: no process-wide state is read or set but what options name (the
 // environment and the working directory's plinth.yaml, unless told otherwise);
 // two apps in one process do not see one another; New and App.Run touch neither
@@ -40,8 +43,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -52,6 +57,7 @@ import (
 	"plinth.internal/client"
 	"plinth.internal/config"
 	"plinth.internal/health"
+	"plinth.internal/internal/errtext"
 	"plinth.internal/log"
 	"plinth.internal/metrics"
 	"plinth.internal/middleware"
@@ -79,9 +85,9 @@ type App struct {
 	setup    Setup
 	opts     options
 	cfg      *config.Config
-	settings settings                    // as at the start; what is hot may have changed since
-	current  func() settings             // as they are now
-	clients  atomic.Pointer[clientTable] // the section clients as it is now
+	settings settings                     // as at the start; what is hot may have changed since
+	current  func() settings              // as they are now
+	clients  *atomic.Pointer[clientTable] // the section clients as it is now
 	started  time.Time
 
 	log     *log.Log
@@ -95,9 +101,10 @@ type App struct {
 	limiter *limit.Limiter
 	dropped droppedCalls
 
-	unserved atomic.Pointer[[]MethodUnserved] // in the configuration as it is now
-	latest   atomic.Pointer[serverSettings]   // of the last change, nil before it
-	fault    atomic.Pointer[faultSettings]    // those of the last change, nil before it
+	unserved atomic.Pointer[[]MethodUnserved]  // in the configuration as it is now
+	idleKeys atomic.Pointer[map[string]string] // those told of last, with the reason; nil before the listeners are bound
+	latest   atomic.Pointer[serverSettings]    // of the last change, nil before it
+	fault    atomic.Pointer[faultSettings]     // those of the last change, nil before it
 
 	registry    *registry.Registry
 	ownRegistry bool           // opened here, closed here
@@ -116,6 +123,7 @@ type App struct {
 	newElector func() (registry.Elector, io.Closer) // on a registry of its own, nil where it holds no elections
 
 	mu       sync.Mutex
+	entering chan struct{} // nil until the registry is told of the instance, closed once that was tried
 	instance registry.Instance
 	running  bool
 	stops    []stopFunc
@@ -140,6 +148,11 @@ func New(name string, setup Setup, opts ...Option) (*App, error) {
 	if setup == nil {
 		return nil, fmt.Errorf("build %q: the setup function is nil", name)
 	}
+	for _, l := range slices.Sorted(maps.Keys(o.listeners)) {
+		if !oneOf(l, server.GRPC, server.HTTP, server.Admin) {
+			return nil, fmt.Errorf("build %q: WithListener: there is no listener %q; it is %s, %s or %s", name, l, server.GRPC, server.HTTP, server.Admin)
+		}
+	}
 	phases := &timeline{}
 	phases.next(phaseConfig)
 	cfg, err := config.Load(config.WithFile(o.configFile, o.fileRequired), config.WithEnviron(o.environ), config.WithFlags(o.flags()))
@@ -151,13 +164,14 @@ func New(name string, setup Setup, opts ...Option) (*App, error) {
 	}
 	defaults := defaultSettings()
 	defaults.Server.Auth.code = o.authInCode()
+	defaults.inUse = &atomic.Pointer[clientTable]{}
 	watched, err := config.Watch(cfg, "", defaults)
 	if err != nil {
 		return nil, &configError{err}
 	}
 	s := watched.Get()
 	a := &App{
-		name: name, setup: setup, opts: o, cfg: cfg, settings: s, current: watched.Get,
+		name: name, setup: setup, opts: o, cfg: cfg, settings: s, current: watched.Get, clients: defaults.inUse,
 		started: time.Now(), ready: make(chan struct{}), timeline: phases,
 	}
 	a.jobs, a.late = &jobs{app: a}, &lateness{app: a}
@@ -272,7 +286,7 @@ func (a *App) build() error {
 		},
 		HTTP:       s.Server.HTTP.server(),
 		TLS:        s.Server.TLS.server(func(e server.TLSEvent) { a.emit(ServerEvent{e}) }),
-		Reflection: s.Server.GRPC.Reflection, Debug: s.Server.Admin.Debug, Admin: a.adminPages(),
+		Reflection: s.Server.GRPC.Reflection, Debug: s.Server.Admin.Debug, Admin: a.adminPages(), About: aboutPages(), Status: a.statusLine,
 		UnaryPayload: a.opts.unaryPayload(), StreamPayload: a.opts.streamPayload(), Wrap: a.faultListener(),
 	})
 	if err != nil && s.Server.TLS.server(nil) != nil {
@@ -324,16 +338,15 @@ func (a *App) Run(ctx context.Context) error {
 	jobs, endJobs := context.WithCancel(background)
 	defer endJobs()
 
-	// A start that fails is undone without a word: its error says it all.
+	// A start that fails is undone without a word: its error says it all. One that
+	// was told to stop has no error.
 	tell := func(Event) {}
 	err := a.start(run, background, stop, &wg)
 	a.timeline.started(err)
 	switch {
 	case err == nil:
 		tell = a.emit
-		for _, e := range a.timeline.ended() {
-			a.emit(e)
-		}
+		a.tellStart()
 		a.emit(Ready{Took: time.Since(begun)})
 		close(a.ready) // what waits for it tells of itself after that
 		a.jobs.start(jobs, stop)
@@ -343,6 +356,8 @@ func (a *App) Run(ctx context.Context) error {
 		}
 	case ctx.Err() != nil:
 		err = nil // told to stop while starting: nothing went wrong
+		tell = a.emit
+		a.tellStart()
 	case run.Err() != nil:
 		err = context.Cause(run) // that is why it did not get further
 	}
@@ -359,12 +374,22 @@ func (a *App) Run(ctx context.Context) error {
 	return err
 }
 
+// tellStart tells of the phases of the start that are over.
+func (a *App) tellStart() {
+	for _, e := range a.timeline.ended() {
+		a.emit(e)
+	}
+}
+
 // start goes through the phases up to the announcement.
 func (a *App) start(run, background context.Context, stop context.CancelCauseFunc, wg *sync.WaitGroup) error {
 	a.timeline.next(phaseSetup)
 	s := &Service{app: a}
 	if err := protect(func() error { return a.setup(run, s) }); err != nil {
 		return fmt.Errorf("set up %s: %w", a.name, err)
+	}
+	if err := stopCame(run); err != nil { // setup need not look at its context
+		return err
 	}
 	if err := errors.Join(a.noted(), a.health.Validate()); err != nil {
 		return fmt.Errorf("set up %s: %w", a.name, err)
@@ -380,15 +405,14 @@ func (a *App) start(run, background context.Context, stop context.CancelCauseFun
 		return fmt.Errorf("set up %s: %w", a.name, err)
 	}
 	a.timeline.next(phaseListen)
-	if err := a.server.Listen(run); err != nil {
+	if err := a.server.Listen(run); errors.Is(err, server.ErrNoHTTP) {
+		return &configError{err}
+	} else if err != nil {
 		return err
 	}
 	endpoints := a.server.Endpoints()
 	a.emit(Listening{Endpoints: endpoints})
-	effective := a.effective()
-	for _, e := range a.idle(&effective) {
-		a.emit(e)
-	}
+	a.tellIdle()
 	a.tellFaults()
 	a.checkMethods(cmp.Or(a.latest.Load(), &a.settings.Server))
 	if err := a.protect(endpoints); err != nil {
@@ -403,6 +427,9 @@ func (a *App) start(run, background context.Context, stop context.CancelCauseFun
 		a.mu.Lock()
 		a.instance.Endpoints = advertise
 		a.mu.Unlock()
+		if _, err := registry.Encode(a.Instance()); err != nil { // better now than once it serves
+			return fmt.Errorf("announce %s: %w", a.name, err)
+		}
 	}
 	a.server.Serve(func(err error) { stop(err) })
 	a.timeline.next(phaseBackground)
@@ -429,12 +456,17 @@ func (a *App) start(run, background context.Context, stop context.CancelCauseFun
 	return nil
 }
 
-// protect turns a panic of user code into an error.
+// protect turns a panic of user code into an error, and so an error of its that
+// panics in whoever looks at it.
 func protect(fn func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = newPanicError(p)
 		}
 	}()
-	return fn()
+	err = fn()
+	if broken := errtext.Check(err); broken != nil {
+		return &panicError{value: broken, stack: broken.Stack}
+	}
+	return err
 }

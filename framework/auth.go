@@ -125,8 +125,8 @@ func fieldsOfAuth(e auth.Event) []zap.Field {
 }
 
 // checkTokens reads the files with tokens that the section clients names, so that
-// a start fails rather than its first call. Once the service runs, files that are
-// not good change nothing.
+// a start fails rather than its first call. Once the service runs, files that turn
+// bad change nothing, and a change that names bad ones is not taken; see checkFiles.
 func (t *clientTable) checkTokens() error {
 	var errs []error
 	for _, k := range slices.SortedFunc(maps.Keys(t.resolved), clientKey.compare) {

@@ -56,6 +56,9 @@ func newClientTable(clients map[string]clientSettings) *clientTable {
 			everywhere.overlay(&s)
 			c.overlay(&s)
 			here.overlay(&s)
+			// What is meant for all calls is too short for streams.
+			set(&s.StreamTimeout, everywhere.Timeout)
+			set(&s.StreamTimeout, here.Timeout)
 			s.Routes = routes
 			s.OwnBreaker = everywhere.setsBreaker() || here.setsBreaker()
 			t.resolved[clientKey{service, m}] = withDefaults(s)
@@ -82,6 +85,7 @@ func (t *clientTable) settings(service, method string) client.Settings {
 func withDefaults(s client.Settings) client.Settings {
 	s.Retry, s.Ejection, s.Breaker = s.Retry.WithDefaults(), s.Ejection.WithDefaults(), s.Breaker.WithDefaults()
 	s.Subset = s.Subset.WithDefaults()
+	s.Timeout = cmp.Or(s.Timeout, client.DefaultTimeout)
 	s.ZoneFactor = cmp.Or(s.ZoneFactor, balancer.DefaultAwayFactor)
 	if s.Balancer == "" {
 		s.Balancer = balancer.NameAdaptive
@@ -104,7 +108,7 @@ func (c *clientSettings) overlay(s *client.Settings) {
 	set(&s.TokenFile, c.TokenFile)
 	set(&s.ZoneFactor, c.ZoneFactor)
 	set(&s.Subset.Size, int(c.Subset.Size))
-	set(&s.Subset.Above, c.Subset.Above)
+	set(&s.Subset.Above, int(c.Subset.Above))
 	e := &c.Ejection
 	enabled := !s.Ejection.Off
 	e.Enabled.overwrite(&enabled)

@@ -15,6 +15,8 @@ func (a *App) countClient(e client.Event) {
 		a.metrics.Retries.WithLabelValues(e.Service, string(e.Reason)).Inc()
 	case client.CallRejected:
 		a.metrics.Rejections.WithLabelValues(e.Service, "breaker").Inc()
+	case client.CallUnplaced:
+		a.metrics.Rejections.WithLabelValues(e.Service, "nobody").Inc()
 	case client.CallBounced:
 		a.metrics.Bounces.WithLabelValues(e.Service).Inc()
 	case client.CallHedged:
@@ -39,7 +41,7 @@ func (a *App) countClient(e client.Event) {
 }
 
 func describeClient(e client.Event) string {
-	switch e.(type) {
+	switch e := e.(type) {
 	case client.ViewChanged:
 		return "instances changed"
 	case client.ViewFailed:
@@ -50,8 +52,12 @@ func describeClient(e client.Event) string {
 		return "call retried"
 	case client.CallGaveUp:
 		return "call not retried"
+	case client.CallFailed:
+		return "call failed"
 	case client.CallRejected:
 		return "call held back by the breaker"
+	case client.CallUnplaced:
+		return "call not sent, nobody could be called"
 	case client.CallBounced:
 		return "call handed back by a busy instance"
 	case client.CallHedged:
@@ -60,11 +66,16 @@ func describeClient(e client.Event) string {
 		return "instance ejected"
 	case client.InstanceReturned:
 		return "instance returned"
+	case client.ConnectionFailed:
+		return "instance cannot be connected to"
 	case client.RouteFellBack:
 		return "no instance left for a route"
 	case client.TLSReloaded:
 		return "certificates for calls changed"
 	case client.TLSRejected:
+		if !e.Kept {
+			return "certificates for calls cannot be used, new connections fail until they can"
+		}
 		return "certificates for calls rejected, the last good ones stay in use"
 	case client.TokenExposed:
 		return "tokens are sent without TLS, anybody on the way can take them: set the tls.mode of these calls to tls or mtls"
@@ -82,14 +93,14 @@ func levelOfClient(e client.Event) zapcore.Level {
 		if e.Source != registry.SourceRegistry {
 			return zapcore.WarnLevel
 		}
-	case client.ViewFailed, client.LastResort, client.InstanceEjected, client.TLSRejected, client.TokenExposed, client.TokenRejected:
+	case client.ViewFailed, client.LastResort, client.InstanceEjected, client.ConnectionFailed, client.TLSRejected, client.TokenExposed, client.TokenRejected:
 		return zapcore.WarnLevel
 	case client.RouteFellBack:
 		if e.First {
 			return zapcore.WarnLevel
 		}
 		return zapcore.DebugLevel
-	case client.CallRetried, client.CallGaveUp, client.CallRejected, client.CallBounced, client.CallHedged:
+	case client.CallRetried, client.CallGaveUp, client.CallFailed, client.CallRejected, client.CallUnplaced, client.CallBounced, client.CallHedged:
 		return zapcore.DebugLevel
 	}
 	return zapcore.InfoLevel
@@ -119,9 +130,16 @@ func fieldsOfClient(e client.Event) []zap.Field {
 	case client.CallGaveUp:
 		return []zap.Field{
 			zap.String("target", e.Service), zap.String("method", e.Method), zap.Int("attempts", e.Attempts),
+			zap.String("on", e.Instance), zap.String("reason", string(e.Reason)), zap.Error(e.Err),
+		}
+	case client.CallFailed:
+		return []zap.Field{
+			zap.String("target", e.Service), zap.String("method", e.Method), zap.String("on", e.Instance),
 			zap.String("reason", string(e.Reason)), zap.Error(e.Err),
 		}
 	case client.CallRejected:
+		return []zap.Field{zap.String("target", e.Service), zap.String("method", e.Method), zap.Error(e.Err)}
+	case client.CallUnplaced:
 		return []zap.Field{zap.String("target", e.Service), zap.String("method", e.Method), zap.Error(e.Err)}
 	case client.CallBounced:
 		return []zap.Field{zap.String("target", e.Service), zap.String("method", e.Method), zap.String("on", e.Instance)}
@@ -130,8 +148,12 @@ func fieldsOfClient(e client.Event) []zap.Field {
 	case client.InstanceEjected:
 		return []zap.Field{
 			zap.String("target", e.Service), zap.String("protocol", e.Protocol), zap.String("on", e.Instance), zap.String("addr", e.Addr),
-			zap.String("reason", e.Reason), zap.Float64("share", e.Share), zap.Duration("for", e.For), zap.Int("times", e.Times),
+			zap.String("reason", e.Reason), zap.Float64("share", e.Share), zap.Int("run", e.Run), zap.Duration("for", e.For), zap.Int("times", e.Times),
 			zap.Bool("kept_out", e.KeptOut),
+		}
+	case client.ConnectionFailed:
+		return []zap.Field{
+			zap.String("target", e.Service), zap.String("protocol", e.Protocol), zap.String("on", e.Instance), zap.String("addr", e.Addr), zap.Error(e.Err),
 		}
 	case client.RouteFellBack:
 		return []zap.Field{

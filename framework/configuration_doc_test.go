@@ -34,12 +34,14 @@ clients:
 
 Durations have a unit: ` + "`500ms`, `2s`, `1m30s`" + `. Lists are separated by commas in the environment and on the command line. ` + "`<name>`" + ` is a service or
 a method; for clients the most specific value wins: ` + "`clients.default`, `clients.<service>`, `clients.<service>.methods.<Method>`" + `. In the environment
-the dashes of a service's name are ` + "`_`: `PLINTH_CLIENTS_PRICE_LIST_TIMEOUT` is `clients.price-list.timeout`" + `.
+the dashes of a service's name are ` + "`_`: `PLINTH_CLIENTS_PRICE_LIST_TIMEOUT` is `clients.price-list.timeout`" + `. A variable does not tell upper from lower
+case, so that it can change ` + "`clients.billing.methods.Charge`" + ` where a file or a flag names ` + "`Charge`" + `, and not add it; a flag can do both. ` + "`<Method>`" + ` is the
+bare name, ` + "`Charge` and not `billing.v1.Billing/Charge`" + `.
 
 Unknown keys and bad values end the start with an error that names the place, the key, the value and what is wanted. ` + "`/debug/config`" + ` shows every
 value in use and where it came from; where one stands for something else, as one that is not set does most often, ` + "`effective`" + ` says for what
 (for ` + "`clients.*`" + ` with what comes from less specific levels). A key that is given and does nothing, as ` + "`server.http.grpc_web` while `server.http.addr`" + ` is empty, is a warning in the log at the
-start, ` + "`settings without effect`, and has `idle`" + ` beside it with the key that is in the way. A service's own keys stand beside these.
+start and after a change, ` + "`settings without effect`, and has `idle`" + ` beside it with the key that is in the way. A service's own keys stand beside these.
 
 What is shown is masked: a ` + "`config.Secret`, and in every URL the password and the values of the query (`http://ann:***@host/?key=***`)" + `. A password in
 ` + "`registry.endpoints`, in `telemetry.trace.endpoint`" + ` or in another address of the framework's own is refused: the registry has ` + "`registry.username`" + ` and
@@ -51,8 +53,9 @@ The file is followed while the service runs: a change of hot keys is in use with
 the start; where one was changed, the log and ` + "`/debug/config`" + ` name it as in need of a restart. A service reads its own hot keys with
 ` + "`config.Watch`" + `; it marks fields with the tag ` + "`hot:\"true\"`" + `, or none if all are.
 
-A changed file is taken wholly or not at all. If anything in it is wrong, hot or not, or if it is gone, the values in use stay, ` + "`/health`" + ` is
-` + "`degraded`" + ` with the error in the check ` + "`config`, `plinth_config_valid`" + ` is 0 and the log says what is wrong. The next good file makes it well again.
+A changed file is taken wholly or not at all. If anything in it is wrong, hot or not, or if it was there at the start and is gone, the values in use stay,
+` + "`/health` is `degraded`" + ` with the error in the check ` + "`config`, `plinth_config_valid`" + ` is 0 and the log says what is wrong. The next good file makes it well again.
+A change of ` + "`clients.*`" + ` that names a certificate, a bundle or a token which is missing or bad is such an error too, and is taken once what it names is good.
 
 A level set with ` + "`PUT /debug/log`" + ` stays until the file names another one. The environment and the command line do not change at run time and win
 over the file.

@@ -34,6 +34,7 @@ func (a *App) effective() settings {
 		r.Burst = cmp.Or(r.Burst, int(max(1, math.Ceil(r.RPS))))
 	})
 	s.Server.Fault.Rules = filled(s.Server.Fault.Rules, func(_ string, r *faultRuleSettings) { r.Percent = r.Percent.orAll() })
+	s.Telemetry.Log.Format = a.log.Format()
 	s.Registry.Kind = a.registry.Kind()
 	if s.Registry.SnapshotDir == "" {
 		s.Registry.SnapshotDir = snapshotsOff
@@ -117,7 +118,7 @@ func (p percentage) orAll() percentage {
 
 // fill takes what all levels together say.
 func (c *callSettings) fill(s client.Settings) {
-	c.Timeout = cmp.Or(s.Timeout, client.DefaultTimeout)
+	c.Timeout = s.Timeout
 	c.AttemptTimeout = cmp.Or(s.AttemptTimeout, max(c.Timeout, 0))
 	c.Retry = retrySettings{s.Retry.MaxAttempts, s.Retry.Backoff, s.Retry.MaxBackoff}
 	c.Hedge = hedgeSettings{toggleOf(s.Hedge.Enabled), s.Hedge.Delay}
@@ -132,7 +133,7 @@ func (c *clientSettings) fill(s client.Settings) {
 	}
 	c.TokenFile, c.ConnectTimeout, c.HTTP.MaxConnections = s.TokenFile, s.ConnectTimeout, s.MaxConnections
 	c.Balancer, c.HashHeader, c.ZoneFactor = s.Balancer, s.HashHeader, s.ZoneFactor
-	c.Subset = subsetSettings{subsetSize(s.Subset.Size), s.Subset.Above}
+	c.Subset = subsetSettings{subsetSize(s.Subset.Size), subsetAbove(s.Subset.Above)}
 	e := &s.Ejection
 	c.Ejection = ejectionSettings{toggleOf(!e.Off), e.Consecutive, e.MinCalls, e.FailureShare, e.Worse, e.Base, e.Max, e.MaxEjected}
 }

@@ -54,6 +54,7 @@ clients:
 	check("registry.kind", "", "static")
 	check("registry.snapshot_dir", "", "off")
 	check("config.source", "", "none")
+	check("telemetry.log.format", "auto", "json")
 	check("server.auth.mode", "", "on")
 	check("server.auth.issuers.corp.refresh", "0s", "5m0s")
 	check("server.auth.issuers.corp.algorithms", "", "RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,ES512,EdDSA")

@@ -39,7 +39,7 @@ func (a *App) clientsPage() http.Handler {
 			return
 		}
 		var page strings.Builder
-		if err := clientsTemplate.Execute(&page, doc); err != nil {
+		if err := clientsTemplate.Execute(&page, viewClients(doc)); err != nil {
 			http.Error(w, fmt.Sprintf("show clients: %v", err), http.StatusInternalServerError)
 			return
 		}
@@ -56,6 +56,7 @@ func explainFuncs() template.FuncMap {
 		"percent": func(x float64) string { return fmt.Sprintf("%.0f %%", 100*x) },
 		"fine":    func(x float64) string { return fmt.Sprintf("%.1f %%", 100*x) },
 		"ms":      func(x float64) string { return trimmed(x) + " ms" },
+		"milli":   func(s float64) float64 { return 1000 * s },
 		"number":  trimmed,
 		"times":   func(x float64) string { return fmt.Sprintf("%.1fx", x) },
 		"clock":   func(t time.Time) string { return t.UTC().Format("15:04:05.000") },
@@ -110,7 +111,7 @@ code{font:.95em ui-monospace,monospace;overflow-wrap:anywhere}
 <nav><a href="/debug/">all pages</a></nav>
 <h1>Why did a call go there?</h1>
 <p>What instance <code>{{.Instance}}</code> of <code>{{.Service}}</code> knows of the services that it calls, at {{.Time}}.</p>
-{{range .Clients}}<section id="{{.Service}}">
+{{range .Views}}<section id="{{.Service}}">
 <h2>{{.Service}}</h2>
 <p>{{.Why}}.</p>
 {{range .Protocols}}{{if .Routes}}<div class="wide"><table class="cards"><caption>Routes over {{.Protocol}}</caption><thead><tr>
@@ -119,25 +120,35 @@ code{font:.95em ui-monospace,monospace;overflow-wrap:anywhere}
 {{range .Routes}}<tr><td data-is="route">{{.Name}}</td><td class="why" data-is="why">{{.Why}}</td><td data-is="which calls">{{.Match}}</td><td data-is="to">{{.To}}</td><td data-is="else">{{.Fallback}}</td><td class="n" data-is="calls">{{.Calls}}</td><td class="n" data-is="share">{{fine .Share}}</td>
 <td class="n" data-is="instances">{{.Instances}}</td><td class="n" data-is="callable">{{.Callable}}</td><td class="n" data-is="fell back">{{.FellBack}}</td><td class="n" data-is="failed">{{.Failed}}</td></tr>
 {{end}}</tbody></table></div>{{end}}{{end}}
-{{if .Instances}}<div class="wide"><table class="cards"><caption>Instances</caption><thead><tr>
+{{if .Rows}}<div class="wide"><table class="cards"><caption>Instances</caption><thead><tr>
 <th>instance</th><th>why</th><th>state</th><th>connection</th><th class="n">share (10 s)</th><th class="n">calls (10 s)</th><th class="n">failed</th>
-<th class="n">in flight</th><th class="n">latency</th><th class="n">load</th><th class="n">cost</th><th class="n">warm</th><th class="n">weight</th><th>zone</th><th>version</th>
+<th class="n">in flight</th><th class="n">latency</th><th class="n">cost</th><th>zone</th><th>version</th>
 </tr></thead><tbody>
-{{range .Instances}}<tr>
+{{range .Rows}}<tr>
 <td data-is="instance"><code>{{.ID}}</code><br><small><code>{{.Protocol}} {{.Addr}}</code></small></td><td class="why" data-is="why">{{.Why}}</td><td data-is="state">{{.State}}{{with .Ejection}}{{if .Now}}, ejected{{end}}{{end}}</td>
 <td data-is="connection">{{.Connection.State}}{{with .Connection.Health}}, {{.}}{{end}}</td>
-<td class="n" data-is="share (10 s)">{{percent .Share}}</td><td class="n" data-is="calls (10 s)">{{.Calls}}</td><td class="n" data-is="failed">{{.Failures}}</td><td class="n" data-is="in flight">{{.InFlight}}</td>
-<td class="n" data-is="latency">{{ms .Cost.LatencyMS}}</td><td class="n" data-is="load">{{number .Cost.Load}}</td><td class="n" data-is="cost">{{if .Cost.Relative}}{{times .Cost.Relative}}{{else}}-{{end}}</td>
-<td class="n" data-is="warm">{{percent .Warm}}</td><td class="n" data-is="weight">{{.Weight}}</td><td data-is="zone">{{.Zone}}</td><td data-is="version">{{.Version}}</td>
+<td class="n" data-is="share (10 s)">{{percent .Share}}</td><td class="n" data-is="calls (10 s)">{{.Picks}}</td><td class="n" data-is="failed">{{.Failures}}{{with .Refused}}, {{.}} refused{{end}}{{with .Ignored}}, {{.}} given up{{end}}</td><td class="n" data-is="in flight">{{.InFlight}}</td>
+<td class="n" data-is="latency">{{ms .Cost.LatencyMS}}</td><td class="n" data-is="cost">{{if .Cost.Relative}}{{times .Cost.Relative}}{{else}}-{{end}}</td>
+<td data-is="zone">{{.Zone}}</td><td data-is="version">{{.Version}}</td>
 </tr>
+{{end}}</tbody></table></div>
+{{with .More}}<p>{{.}} more instances are well, or no worse than these.</p>
+{{end}}{{with .Outside}}<p>{{.}} more instances are not in this client's subset and are not called.</p>
+{{end}}<div class="wide"><table class="cards"><caption>What a call costs</caption><thead><tr>
+<th>instance</th><th class="n">cost</th><th class="n">of the median</th><th class="n">latency</th><th class="n">oldest call</th><th class="n">load</th><th class="n">load reported</th>
+<th class="n">fails more than others</th><th class="n">zone factor</th><th class="n">weight</th><th class="n">warm</th>
+</tr></thead><tbody>
+{{range .Rows}}<tr><td data-is="instance"><code>{{.ID}}</code></td><td class="n" data-is="cost">{{ms (milli .Cost.Seconds)}}</td><td class="n" data-is="of the median">{{if .Cost.Relative}}{{times .Cost.Relative}}{{else}}-{{end}}</td>
+<td class="n" data-is="latency">{{ms .Cost.LatencyMS}}</td><td class="n" data-is="oldest call">{{ms .Cost.OldestMS}}</td><td class="n" data-is="load">{{number .Cost.Load}}</td><td class="n" data-is="load reported">{{if .Cost.Reporting}}{{number .Cost.ReportAgeS}} s ago{{else}}never{{end}}</td>
+<td class="n" data-is="fails more than others">{{percent .Cost.FailureShare}}</td><td class="n" data-is="zone factor">{{number .Cost.ZoneFactor}}</td><td class="n" data-is="weight">{{.Weight}}</td><td class="n" data-is="warm">{{percent .Warm}}</td></tr>
 {{end}}</tbody></table></div>{{end}}
 <table class="one"><caption>The service</caption><tbody>
 {{with .Target}}<tr><th>over grpc</th><td>calls go to <code>{{.}}</code>, whose own balancer picks the instance</td></tr>
 {{end}}<tr><th>list</th><td>{{with .Registry}}{{.Kind}}, from {{if .Source}}{{.Source}}{{else}}nowhere yet{{end}}, revision {{.Revision}}, confirmed {{number .AgeS}} s ago{{with .Error}}; {{.}}{{end}}{{end}}</td></tr>
 {{range .Protocols}}<tr><th>fleet over {{.Protocol}}</th><td>{{.Instances}} in the list, {{.Ejected}} ejected{{if .Panic}}, nobody kept out{{end}}; mean latency {{ms .LatencyMS}}, {{percent .FailureShare}} fail, {{.InFlight}} in flight from here; bounce limit {{if .BounceLimit}}{{.BounceLimit}}{{else}}none{{end}}</td></tr>
-{{end}}{{range .Breakers}}<tr><th>breaker{{with .Method}} of {{.}}{{end}}</th><td>{{.Policy}}, {{.Phase}}: {{.Failed}} of {{.Sent}} attempts in {{number .WindowS}} s count against the service, {{percent .Reject}} held back</td></tr>
+{{end}}{{range .Breakers}}<tr><th>breaker{{with .Method}} of {{.}}{{end}}</th><td>{{.Policy}}, {{.Phase}}: {{.Why}}</td></tr>
 {{end}}<tr><th>retry budget</th><td>{{number .RetryTokens}} of {{number .RetryTokensMax}} tokens</td></tr>
-{{range .Settings}}<tr><th>settings{{with .Method}} of {{.}}{{end}}</th><td>balancer {{.Balancer}}, breaker {{.Breaker}}{{if .OwnBreaker}} of its own{{end}}, {{.Attempts}} attempts, timeout {{if .TimeoutMS}}{{ms .TimeoutMS}}{{else}}none{{end}}{{if .AttemptTimeoutMS}} ({{ms .AttemptTimeoutMS}} an attempt){{end}}, hedging {{if .Hedge}}on{{else}}off{{end}}, ejection {{if .Ejection}}on{{else}}off{{end}}</td></tr>
+{{range .Settings}}<tr><th>settings{{with .Method}} of {{.}}{{end}}</th><td>balancer {{.Balancer}}, breaker {{.Breaker}}{{if .OwnBreaker}} of its own{{end}}, {{.Attempts}} attempts, timeout {{if .TimeoutMS}}{{ms .TimeoutMS}}{{else}}none{{end}}{{if .AttemptTimeoutMS}} ({{ms .AttemptTimeoutMS}} an attempt){{end}}, of streams {{if .StreamTimeoutMS}}{{ms .StreamTimeoutMS}}{{else}}none{{end}}, hedging {{if .Hedge}}on{{else}}off{{end}}, ejection {{if .Ejection}}on{{else}}off{{end}}</td></tr>
 {{end}}{{if .Totals}}<tr><th>events so far</th><td>{{range $kind, $n := .Totals}}{{$n}} {{$kind}} &nbsp; {{end}}</td></tr>{{end}}
 </tbody></table>
 {{if .Events}}<div class="wide"><table class="cards"><caption>The last events of each kind</caption><thead><tr><th>time (UTC)</th><th>what</th><th>method</th><th>instance</th><th>reason</th><th>more</th></tr></thead><tbody>

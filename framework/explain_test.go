@@ -88,7 +88,7 @@ func TestClientsPage(t *testing.T) {
 		if code != http.StatusOK || !strings.HasPrefix(header.Get("Content-Type"), "text/html") || header.Get("Cache-Control") != "no-store" {
 			t.Fatalf("%d with %v", code, header)
 		}
-		for _, want := range []string{"<h2>billing</h2>", bad.Instance().ID, "called: nothing is against it", "The last events", "&lt;b&gt;&#34;busy&#34;", "1 of 1 instances take calls over grpc", "</html>"} {
+		for _, want := range []string{"<h2>billing</h2>", bad.Instance().ID, "called: every call fails here (1 of 1)", "every call fails over grpc", "fails more than others", "load reported", "zone factor", "oldest call", "adaptive, closed: the breaker lets all calls through: ", "The last events", "&lt;b&gt;&#34;busy&#34;", "1 of 1 instances take calls over grpc", "</html>"} {
 			if !strings.Contains(page, want) {
 				t.Errorf("the page lacks %q", want)
 			}

@@ -189,6 +189,8 @@ func TestFaultsSettings(t *testing.T) {
 		"{allow: true, rules: {x: {method: a}}}":                               "does nothing",
 		"{allow: true, rules: {x: {hang: true, abort: true}}}":                 "a call ends once",
 		"{allow: true, rules: {x: {delay: 1h}}}":                               `server.fault.rules.x.delay: "1h0m0s" is not from 0s to 5m0s`,
+		"{allow: true, rules: {x: {hang: true, percent: }}}":                   "server.fault.rules.x.percent: has nothing behind it",
+		"{allow: true, rules: {x: {hang: true, header: }}}":                    "server.fault.rules.x.header: has nothing behind it",
 		"{allow: true, rules: {x: {hang: true, percent: 101}}}":                "server.fault.rules.x.percent",
 		"{allow: true, rules: {x: {hang: true, method: a*b}}}":                 "server.fault.rules.x.method",
 		"{allow: true, rules: {x: {code: NOPE, delay: -1s}, y: {code: NADA}}}": "server.fault.rules.y.code",

@@ -208,7 +208,7 @@ func TestStartErrors(t *testing.T) {
 		{"bad-duration", ok, set("server.drain.delay", "5"), `"5" is not a duration`},
 		{"bad-level", ok, set("telemetry.log.level", "loud"), `"loud" is none of debug, info, warn, error`},
 		{"bad-sample", ok, set("telemetry.trace.sample", "2"), "is not a share between 0 and 1"},
-		{"bad-endpoint", ok, set("telemetry.trace.endpoint", "collector"), `endpoint "collector" is not a URL`},
+		{"bad-endpoint", ok, set("telemetry.trace.endpoint", "collector"), `telemetry.trace.endpoint: "collector" is not a URL`},
 		{"bad-registry", ok, set("registry.kind", "zoo"), `"zoo" is none of etcd, dns, static`},
 		{"no-dns-name", ok, set("registry.kind", "dns"), "registry.dns.name: is empty"},
 		{"bad-dns-name", ok, append(set("registry.kind", "dns"), set("registry.dns.name", "{service}.local")...), "registry.dns: open dns registry"},

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"plinth.internal/client"
 	"plinth.internal/client/balancer"
 	"plinth.internal/config"
 	"plinth.internal/server"
@@ -45,12 +46,28 @@ func (a *App) idleRules(s *settings) []idleRule {
 		key := "server.auth.issuers." + name
 		rules = append(rules, idleRule{key + ".keys is a file", !strings.HasPrefix(s.Server.Auth.Issuers[name].Keys, "http"), []string{key + ".refresh", key + ".insecure_http"}})
 	}
+	modes := map[string]bool{} // of TLS, those in use
+	for _, c := range s.Clients {
+		modes[c.TLS.Mode] = true
+	}
 	for _, name := range slices.Sorted(maps.Keys(s.Clients)) {
+		key, c := "clients."+name, s.Clients[name]
+		files := []string{key + ".tls.cert_file", key + ".tls.key_file"}
+		// What default has is for those that have a mode of their own, too.
+		only := func(mode string, others ...string) bool {
+			return c.TLS.Mode == mode && (name != defaultClient || !slices.ContainsFunc(others, func(m string) bool { return modes[m] }))
+		}
+		rules = append(rules,
+			idleRule{key + ".tls.mode is " + client.TLSInsecure, only(client.TLSInsecure, client.TLSOn, client.TLSMutual), []string{key + ".tls"}},
+			idleRule{key + ".tls.mode is " + client.TLSOn, only(client.TLSOn, client.TLSMutual), files},
+			idleRule{"service.zone is empty", s.Service.Zone == "", []string{key + ".zone_factor"}},
+		)
 		if name == defaultClient {
 			continue // a service may make use of what stands there
 		}
-		key, c := "clients."+name, s.Clients[name]
 		rules = append(rules,
+			idleRule{key + ".balancer is " + c.Balancer, !oneOf(c.Balancer, balancer.NameAdaptive, balancer.NamePrecise), []string{key + ".zone_factor"}},
+			idleRule{key + ".balancer is " + c.Balancer, c.Balancer == balancer.NameConsistentHash, []string{key + ".subset"}},
 			idleRule{key + ".balancer is " + c.Balancer, c.Balancer != balancer.NameConsistentHash, []string{key + ".hash_header"}},
 			idleRule{key + ".ejection.enabled is false", c.Ejection.Enabled == toggleOff, []string{key + ".ejection"}},
 			idleRule{key + ".subset.size is 0", c.Subset.Size < 0, []string{key + ".subset.above"}},
@@ -91,4 +108,27 @@ func (a *App) idle(s *settings) []SettingsIdle {
 		}
 	}
 	return out
+}
+
+// tellIdle tells of the keys that do nothing, once for each reason, at the start and
+// whenever the settings have changed.
+func (a *App) tellIdle() {
+	now, told := a.effective(), map[string]string{}
+	var before map[string]string
+	if last := a.idleKeys.Load(); last != nil {
+		before = *last
+	}
+	for _, e := range a.idle(&now) {
+		fresh := SettingsIdle{Because: e.Because}
+		for i, key := range e.Keys {
+			told[key] = e.Because
+			if before[key] != e.Because {
+				fresh.Keys, fresh.Places = append(fresh.Keys, key), append(fresh.Places, e.Places[i])
+			}
+		}
+		if fresh.Keys != nil {
+			a.emit(fresh)
+		}
+	}
+	a.idleKeys.Store(&told)
 }

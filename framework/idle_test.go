@@ -2,6 +2,7 @@ package framework_test
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -9,6 +10,8 @@ import (
 	"testing"
 
 	"plinth.internal/framework"
+	"plinth.internal/frameworktest"
+	"plinth.internal/internal/tlsfiles/tlstest"
 )
 
 // TestIdleSettings: what is given and does nothing is told once, with the key that
@@ -55,6 +58,25 @@ func TestIdleSettings(t *testing.T) {
 			},
 			map[string]string{"clients.a.hash_header": "clients.a.balancer is adaptive", "clients.a.ejection.max": "clients.a.ejection.enabled is false"},
 		},
+		"zones": {
+			map[string]string{"clients.default.zone_factor": "2", "clients.a.zone_factor": "3"},
+			map[string]string{"clients.default.zone_factor": "service.zone is empty", "clients.a.zone_factor": "service.zone is empty"},
+		},
+		"balancers": {
+			map[string]string{
+				"service.zone": "z1", "clients.default.zone_factor": "2", "clients.default.subset.size": "12", "clients.a.balancer": "round_robin",
+				"clients.a.zone_factor": "2", "clients.a.subset.size": "12", "clients.b.balancer": "consistent_hash", "clients.b.subset.above": "60",
+				"clients.c.balancer": "precise", "clients.c.zone_factor": "2",
+			},
+			map[string]string{"clients.a.zone_factor": "clients.a.balancer is round_robin", "clients.b.subset.above": "clients.b.balancer is consistent_hash"},
+		},
+		"TLS by level": {
+			map[string]string{
+				"clients.default.tls.mode": "insecure", "clients.a.tls.server_name": "x", "clients.b.tls.mode": "tls",
+				"clients.b.tls.server_name": "x", "clients.c.tls.mode": "tls",
+			},
+			map[string]string{"clients.a.tls.server_name": "clients.a.tls.mode is insecure"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var mu sync.Mutex
@@ -99,5 +121,76 @@ func TestIdleSettings(t *testing.T) {
 				t.Errorf("idle are %v, want %v", got, tc.want)
 			}
 		})
+	}
+}
+
+// TestIdleTLSOverridden: a place above the file may change the mode alone; what the
+// file has for another one is told of.
+func TestIdleTLSOverridden(t *testing.T) {
+	for name, tc := range map[string]struct {
+		mode, others string
+		want         []string
+	}{
+		"nobody else":  {"insecure", "", []string{"ca_file", "cert_file", "key_file", "spiffe_id"}},
+		"for somebody": {"insecure", ", a: {tls: {mode: mtls}}", nil},
+		"without ours": {"tls", "", []string{"cert_file", "key_file"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ca := tlstest.NewAuthority(t, "ca")
+			dir := tlstest.NewDir(t, t.TempDir(), ca.PEM(), ca.Issue(t, "front"))
+			f := newFile(t, "clients: {default: {tls: {mode: mtls, ca_file: "+dir.CA+", cert_file: "+dir.Cert+", key_file: "+dir.Key+", spiffe_id: 'spiffe://test/*'}}"+tc.others+"}\n")
+			var keys []string
+			var mu sync.Mutex
+			frameworktest.New(t).Start("front", func(context.Context, *framework.Service) error { return nil }, framework.WithConfigFile(f.path), framework.WithSetting("clients.default.tls.mode", tc.mode),
+				framework.WithEvents(func(e framework.Event) {
+					mu.Lock()
+					defer mu.Unlock()
+					if idle, ok := e.(framework.SettingsIdle); ok {
+						keys = append(keys, idle.Keys...)
+					}
+				}))
+			mu.Lock()
+			defer mu.Unlock()
+			var got []string
+			for _, key := range keys {
+				if key, ok := strings.CutPrefix(key, "clients.default.tls."); ok {
+					got = append(got, key)
+				}
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, tc.want) {
+				t.Errorf("idle are %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestIdleAfterAChange: what comes to do nothing while the service runs is told of,
+// once.
+func TestIdleAfterAChange(t *testing.T) {
+	const idle = "clients: {a: {hash_header: x-user}, b: {timeout: %s}}\n"
+	f := newFile(t, "clients: {a: {hash_header: x-user, balancer: consistent_hash}}\n")
+	var mu sync.Mutex
+	var told []string
+	app := frameworktest.New(t).Start("front", func(context.Context, *framework.Service) error { return nil }, framework.WithConfigFile(f.path), framework.WithEvents(func(e framework.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		if idle, ok := e.(framework.SettingsIdle); ok {
+			told = append(told, strings.Join(idle.Keys, ",")+": "+idle.Because)
+		}
+	}))
+	for _, timeout := range []string{"1s", "2s"} {
+		f.write(fmt.Sprintf(idle, timeout))
+		within(t, inTheEnd, "the change", func() bool { return debugConfig(t, app).Values["clients.b.timeout"].Value == timeout })
+	}
+	const want = "clients.a.hash_header: clients.a.balancer is adaptive"
+	all := func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.DeleteFunc(slices.Clone(told), func(s string) bool { return !strings.HasPrefix(s, "clients.a") })
+	}
+	within(t, inTheEnd, "the word of it", func() bool { return len(all()) > 0 })
+	if got := all(); !slices.Equal(got, []string{want}) {
+		t.Errorf("told: %q", got)
 	}
 }

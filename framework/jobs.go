@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"plinth.internal/internal/backoff"
+	"plinth.internal/internal/errtext"
 	"plinth.internal/registry"
 	"plinth.internal/registry/memory"
 )
@@ -233,7 +234,7 @@ func (js *jobs) run(ctx context.Context, j *job) {
 // campaignFailed tells of a campaign that failed, once for each reason.
 func (js *jobs) campaignFailed(j *job, err error) {
 	j.mu.Lock()
-	known := j.failing != nil && j.failing.Error() == err.Error()
+	known := j.failing != nil && errtext.Of(j.failing) == errtext.Of(err)
 	j.failing = err
 	j.mu.Unlock()
 	if !known {

@@ -33,13 +33,23 @@ func (a *App) takesCalls() bool {
 	return endpoints[server.GRPC] != "" || endpoints[server.HTTP] != ""
 }
 
-// awaitChecks waits until every critical check has passed once.
+// stopCame is the error of a start that is over because the stop began during it,
+// nil before that.
+func stopCame(run context.Context) error {
+	if run.Err() == nil {
+		return nil
+	}
+	return fmt.Errorf("the stop came first: %w", context.Cause(run))
+}
+
+// awaitChecks waits until every critical check has passed once. A stop that came
+// meanwhile is an error, whatever the checks say.
 func (a *App) awaitChecks(ctx context.Context) error {
 	told := ""
 	for {
 		err := a.health.Check(ctx)
 		if err == nil {
-			return nil
+			return stopCame(ctx)
 		}
 		if err.Error() != told {
 			told = err.Error()
@@ -51,12 +61,32 @@ func (a *App) awaitChecks(ctx context.Context) error {
 	}
 }
 
+// enter tells the registry of the instance, which is kept there until ctx ends or
+// it is withdrawn. Once run has ended it does nothing: the stop, which begins
+// after that, then knows for certain whether there is something to withdraw.
+func (a *App) enter(run, ctx context.Context) error {
+	a.mu.Lock()
+	if err := stopCame(run); err != nil {
+		a.mu.Unlock()
+		return err
+	}
+	tried := make(chan struct{})
+	defer close(tried)
+	a.entering = tried
+	inst := a.instance.Clone()
+	a.mu.Unlock()
+	if err := a.registry.Announce(ctx, inst); err != nil {
+		return fmt.Errorf("announce %s: %w", a.name, err)
+	}
+	return nil
+}
+
 // announceFirst is the start with registry.required: the service is ready once
 // it is registered.
 func (a *App) announceFirst(ctx context.Context) error {
 	a.timeline.next(phaseAnnounce)
-	if err := a.registry.Announce(context.WithoutCancel(ctx), a.Instance()); err != nil {
-		return fmt.Errorf("announce %s: %w", a.name, err)
+	if err := a.enter(ctx, context.WithoutCancel(ctx)); err != nil {
+		return err
 	}
 	told := ""
 	for a.registry.Status().State != registry.Registered {
@@ -68,6 +98,9 @@ func (a *App) announceFirst(ctx context.Context) error {
 		if !pause(ctx, checkPause) {
 			return err
 		}
+	}
+	if err := stopCame(ctx); err != nil {
+		return err
 	}
 	a.timeline.next(phaseServe)
 	a.health.SetPhase(health.Serving)
@@ -84,9 +117,8 @@ func (a *App) announce(run, background context.Context, stop context.CancelCause
 		<-a.ready // it is told of after the phases before it
 		a.emit(a.timeline.end(p, err, nil))
 	}()
-	if err = a.registry.Announce(background, a.Instance()); err != nil {
-		err = fmt.Errorf("announce %s: %w", a.name, err)
-		stop(err)
+	if err = a.enter(run, background); err != nil {
+		stop(err) // says nothing new where it is the stop that kept it out
 		return
 	}
 	for status := a.registry.Status(); status.State != registry.Registered; status = a.registry.Status() {
@@ -150,7 +182,9 @@ func (a *App) stop(ctx context.Context, tell func(Event), cancelJobs, cancel, wa
 	s := &stopping{app: a, ctx: ctx, tell: tell}
 	drain := a.settings.Server.Drain
 	served := a.health.Phase() == health.Serving
-	announced := served && a.announces()
+	a.mu.Lock()
+	announced := a.entering != nil // a start that was ended may not have come that far
+	a.mu.Unlock()
 	if served {
 		a.box.start()
 		defer a.box.stop()
@@ -160,7 +194,7 @@ func (a *App) stop(ctx context.Context, tell func(Event), cancelJobs, cancel, wa
 	// A registry that does not hear of the stop makes it no failure: callers
 	// learn the same from gRPC health and from the closed port, and the entry
 	// ends with its lease.
-	if announced {
+	if announced && served {
 		_ = s.try("mark draining", announceTimeout, a.markDraining)
 	}
 	if served {
@@ -280,7 +314,13 @@ func bounded(ctx context.Context, limit time.Duration, fn func(context.Context) 
 func (a *App) markDraining(ctx context.Context) error {
 	a.mu.Lock()
 	a.instance.State = registry.Draining
+	entering := a.entering
 	a.mu.Unlock()
+	select { // two announcements beside one another could change places
+	case <-entering:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	done := make(chan error, 1)
 	go func() { done <- a.registry.Announce(context.WithoutCancel(ctx), a.Instance()) }()
 	select {

@@ -71,6 +71,13 @@ type lintFacts struct {
 	unserved   []MethodUnserved
 	rate       float64 // calls a second
 	dumps      error   // why no dump could be written
+	certs      []lintCertificate
+}
+
+// lintCertificate is a certificate in use.
+type lintCertificate struct {
+	key               string // of the file
+	notAfter, renewBy time.Time
 }
 
 // Lint is what /debug/lint answers at this moment. It tries whether the directory
@@ -98,6 +105,12 @@ func (a *App) lintFacts() *lintFacts {
 		logLevel:   a.log.Level(), checks: a.health.Report().Results, dumps: a.tryDumps(),
 	}
 	l.unserved = a.unservedRules()
+	if s, ok := a.server.TLSStatus(); ok {
+		l.certs = append(l.certs, lintCertificate{"server.tls.cert_file", s.NotAfter, s.RenewBy})
+	}
+	for _, s := range a.client.TLSStatus() {
+		l.certs = append(l.certs, lintCertificate{l.given(s.Services[0], keyCertFile), s.NotAfter, s.RenewBy})
+	}
 	for _, c := range a.limiter.Stats().Callers {
 		l.rate += c.Rate
 	}
@@ -143,6 +156,7 @@ func (l *lintFacts) find() []LintFinding {
 		{"server-tls-off", l.serverTLS},
 		{"server-tls-permissive", l.permissiveTLS},
 		{"client-tls-off", l.clientTLS},
+		{"certificate-expires", l.certificateExpires},
 		{"debug-open", l.debugOpen},
 		{"auth-off", l.authOff},
 		{"faults-allowed", l.faultsAllowed},
@@ -181,6 +195,16 @@ func (l *lintFacts) at(key string, f LintFinding) []LintFinding {
 		}
 	}
 	return []LintFinding{f}
+}
+
+// given is the key of a level of the section clients that gives a value: that of a
+// service, else that of all.
+func (l *lintFacts) given(service, key string) string {
+	own := "clients." + service + "." + key
+	if slices.ContainsFunc(l.entries, func(e config.Entry) bool { return e.Key == own && e.Value != "" }) {
+		return own
+	}
+	return "clients." + defaultClient + "." + key
 }
 
 // open are the listeners for calls that take calls from other machines without

@@ -42,6 +42,13 @@ func TestLintRules(t *testing.T) {
 			l.shared, l.entries = true, []config.Entry{entry("clients.default.tls.mode", "insecure"), entry("clients.a.tls.mode", "mtls"), entry(keyTLSMode, "insecure")}
 		}, []string{"warning client-tls-off"}},
 		{"plain clients of this machine", func(l *lintFacts) { l.entries = []config.Entry{entry("clients.default.tls.mode", "insecure")} }, nil},
+		{"certificates", func(l *lintFacts) {
+			now := time.Now()
+			l.certs = []lintCertificate{
+				{"server.tls.cert_file", now.Add(time.Hour), now.Add(-time.Minute)}, {"clients.a.tls.cert_file", now.Add(-time.Second), now.Add(-time.Minute)},
+				{"clients.b.tls.cert_file", now.Add(time.Hour), now.Add(time.Minute)}, {key: "clients.c.tls.cert_file"},
+			}
+		}, []string{"error certificate-expires", "warning certificate-expires"}},
 		{"debug for all", func(l *lintFacts) {
 			l.settings.Server.Admin.Debug, l.endpoints[server.Admin] = server.DebugAll, outside
 		}, []string{"error debug-open"}},

@@ -54,6 +54,27 @@ func (l *lintFacts) clientTLS() []LintFinding {
 	return out
 }
 
+func (l *lintFacts) certificateExpires() []LintFinding {
+	var out []LintFinding
+	now := time.Now()
+	for _, c := range l.certs {
+		f := LintFinding{
+			Severity: LintWarning, What: "the certificate expires at " + stamp(c.notAfter),
+			Why: "whatever renews it should have done so by now, and nobody takes it once it has expired",
+			Fix: "look why it was not renewed; new files are in use within a second",
+		}
+		switch {
+		case c.notAfter.IsZero() || now.Before(c.renewBy):
+			continue
+		case now.After(c.notAfter):
+			f.Severity, f.What = LintError, "the certificate has expired at "+stamp(c.notAfter)
+			f.Why = "new connections with it are refused"
+		}
+		out = append(out, l.at(c.key, f)...)
+	}
+	return out
+}
+
 func (l *lintFacts) debugOpen() []LintFinding {
 	if l.settings.Server.Admin.Debug != server.DebugAll || !l.adminOpen() {
 		return nil

@@ -75,7 +75,8 @@ func WithSetting(key, value string) Option {
 }
 
 // WithListener serves on a listener in place of the configured address. The
-// name is "grpc", "http" or "admin". The app closes it.
+// name is "grpc", "http" or "admin"; any other is an error of [New]. The app closes
+// it. Nil leaves the configured address.
 func WithListener(name string, l net.Listener) Option {
 	return optionFunc(func(o *options) { o.listeners[name] = l })
 }
@@ -102,7 +103,9 @@ func WithClientOptions(opts ...client.Option) Option {
 // grpc.MaxRecvMsgSize, for example, where requests are larger than grpc's
 // default of 4 MB. The framework uses the options for one interceptor itself:
 // add interceptors with grpc.ChainUnaryInterceptor and
-// grpc.ChainStreamInterceptor, which come inside of all middlewares.
+// grpc.ChainStreamInterceptor, which come inside of all middlewares. What
+// grpc.UnknownServiceHandler answers is [middleware.Unmatched] to the middlewares,
+// and to rules for methods.
 func WithServerOptions(opts ...grpc.ServerOption) Option {
 	return optionFunc(func(o *options) { o.serverGRPC = append(o.serverGRPC, opts...) })
 }

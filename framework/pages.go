@@ -2,7 +2,6 @@ package framework
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -11,6 +10,7 @@ import (
 
 	"plinth.internal/config"
 	"plinth.internal/health"
+	"plinth.internal/internal/errtext"
 	"plinth.internal/registry"
 	"plinth.internal/server"
 )
@@ -36,7 +36,9 @@ type RegistryHealth struct {
 	State     string  `json:"state"`
 	Since     string  `json:"since"`
 	LeaseTTLS float64 `json:"lease_ttl_s"`
-	Error     string  `json:"error"`
+	// Error is why the state is not registered, or, where it is, why it will
+	// not be for long: the registry does not answer.
+	Error string `json:"error"`
 	// Override is what an operator wants of the instance, nil for nothing.
 	Override *OverrideHealth `json:"override,omitempty"`
 }
@@ -72,9 +74,11 @@ const (
 )
 
 // Health is what /health answers at this moment. It waits for nothing.
-func (a *App) Health() HealthDocument {
+func (a *App) Health() HealthDocument { return a.healthOf(a.health.Report()) }
+
+// healthOf is the document of one look at the checks.
+func (a *App) healthOf(report health.Report) HealthDocument {
 	now := time.Now()
-	report := a.health.Report()
 	status := a.registry.Status()
 	doc := HealthDocument{
 		Status: HealthOK, Service: a.name, Version: a.settings.Service.Version, Instance: a.instance.ID,
@@ -110,7 +114,7 @@ func (a *App) Health() HealthDocument {
 			doc.Status = HealthDegraded
 		}
 	}
-	if status.State == registry.Lost || status.State == registry.Registering {
+	if status.State == registry.Lost || status.State == registry.Registering || status.Err != nil {
 		doc.Status = HealthDegraded
 	}
 	if !report.Ready {
@@ -127,27 +131,21 @@ func stamp(t time.Time) string {
 }
 
 // text is an error as a page shows it: whoever made it may not have thought of the
-// passwords in the URLs that it names.
-func text(err error) string {
-	if err == nil {
-		return ""
-	}
-	return config.Mask(err.Error())
-}
+// passwords in the URLs that it names, nor of what becomes of its text where it is a
+// nil pointer.
+func text(err error) string { return config.Mask(errtext.Of(err)) }
 
 // adminPages are what the admin listener shows beside the profiler.
 func (a *App) adminPages() map[string]http.Handler {
-	probe := func(well func() bool) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			a.writeHealth(w, r, well())
-		})
+	probe := func(well func(health.Report) bool) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.writeHealth(w, r, well) })
 	}
-	ready := a.health.Ready
+	ready := func(r health.Report) bool { return r.Ready }
 	return map[string]http.Handler{
 		"/health":           probe(ready),
 		"/health/ready":     probe(ready),
 		"/health/live":      a.livePage(),
-		"/health/startup":   probe(func() bool { return a.health.Phase() != health.Starting }),
+		"/health/startup":   probe(func(r health.Report) bool { return r.Phase != health.Starting }),
 		"/metrics":          a.metricsPage(),
 		"/info":             server.View("info", func(*http.Request) any { return a.info() }),
 		"/debug/clients":    a.clientsPage(),
@@ -156,17 +154,19 @@ func (a *App) adminPages() map[string]http.Handler {
 		"/debug/config":     server.View("configuration", func(*http.Request) any { return a.configuration() }),
 		"/debug/lint":       server.View("lint", func(*http.Request) any { return a.Lint() }),
 		"/debug/limit":      server.View("limit", func(*http.Request) any { return a.Limit() }),
-		"GET /debug/log":    server.View("log level", func(*http.Request) any { return map[string]string{"level": a.log.Level()} }),
+		"GET /debug/log":    http.HandlerFunc(a.logLevel),
 		"PUT /debug/log":    http.HandlerFunc(a.putLogLevel),
 	}
 }
 
-func (a *App) writeHealth(w http.ResponseWriter, r *http.Request, well bool) {
+// writeHealth answers with a code and a document that are of the same moment.
+func (a *App) writeHealth(w http.ResponseWriter, r *http.Request, well func(health.Report) bool) {
+	report := a.health.Report()
 	code := http.StatusOK
-	if !well {
+	if !well(report) {
 		code = http.StatusServiceUnavailable
 	}
-	server.WriteView(w, r, code, a.name+" health", a.Health())
+	server.WriteView(w, r, code, a.name+" health", a.healthOf(report))
 }
 
 // metricsPage brings the gauges of states up to date before they are read.
@@ -196,7 +196,11 @@ func (a *App) info() any {
 	}
 }
 
-// putLogLevel takes {"level":"debug"}, or the level by itself.
+func (a *App) logLevel(w http.ResponseWriter, r *http.Request) {
+	server.WriteView(w, r, http.StatusOK, "log level", map[string]string{"level": a.log.Level()})
+}
+
+// putLogLevel takes {"level":"debug"}, or the level by itself, in quotes or without.
 func (a *App) putLogLevel(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<10))
 	if err != nil {
@@ -209,6 +213,8 @@ func (a *App) putLogLevel(w http.ResponseWriter, r *http.Request) {
 	level := strings.TrimSpace(string(body))
 	if json.Unmarshal(body, &object) == nil {
 		level = object.Level
+	} else {
+		_ = json.Unmarshal(body, &level) // else it has no quotes
 	}
 	if level == "" {
 		http.Error(w, `want a body such as {"level":"debug"}`, http.StatusBadRequest)
@@ -218,5 +224,5 @@ func (a *App) putLogLevel(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	_, _ = fmt.Fprintf(w, "{\"level\":%q}\n", a.log.Level()) // the client is gone if this errs
+	a.logLevel(w, r)
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+
+	"plinth.internal/internal/errtext"
 )
 
 // panicError is a panic that was caught, with its stack.
@@ -12,9 +14,18 @@ type panicError struct {
 	stack []byte
 }
 
-func newPanicError(value any) *panicError { return &panicError{value: value, stack: debug.Stack()} }
+func newPanicError(value any) *panicError {
+	if err, ok := value.(error); ok {
+		if broken := errtext.Check(err); broken != nil {
+			value = broken
+		}
+	}
+	return &panicError{value: value, stack: debug.Stack()}
+}
 
-func (p *panicError) Error() string { return fmt.Sprintf("panic: %v\n%s", p.value, p.stack) }
+func (p *panicError) Error() string {
+	return fmt.Sprintf("panic: %s\n%s", errtext.Value(p.value), p.stack)
+}
 
 // Unwrap is the value if that is an error.
 func (p *panicError) Unwrap() error {
@@ -32,5 +43,5 @@ func unpanic(err error) (stack []byte, short error) {
 	if inner := p.Unwrap(); inner != nil {
 		return p.stack, fmt.Errorf("panic: %w", inner)
 	}
-	return p.stack, fmt.Errorf("panic: %v", p.value)
+	return p.stack, errors.New("panic: " + errtext.Value(p.value))
 }

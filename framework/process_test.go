@@ -514,8 +514,8 @@ func TestProcessSecondSignal(t *testing.T) {
 		}
 		return nil
 	})
-	// Two signals at the same moment count as one; somebody who means it sends
-	// another one later.
+	// The same signal twice at the same moment counts as one; somebody who means
+	// it sends another one later.
 	eventually(t, 5*time.Second, "it ends", func() error {
 		select {
 		case <-p.exited:
@@ -527,6 +527,45 @@ func TestProcessSecondSignal(t *testing.T) {
 	})
 	if code := p.wait(time.Second); code != 128+int(syscall.SIGTERM) {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// TestProcessSecondSignalAtOnce: how soon a second signal comes says nothing of
+// whether it is meant, but for the same one that was sent twice in one go.
+func TestProcessSecondSignalAtOnce(t *testing.T) {
+	t.Parallel()
+	const pause = 50 * time.Millisecond // between two signals that somebody has sent
+	for _, tc := range []struct {
+		name   string
+		second syscall.Signal
+		after  time.Duration
+		code   int
+	}{
+		{"another signal", syscall.SIGINT, 0, 128 + int(syscall.SIGINT)},
+		{"the same signal a little later", syscall.SIGTERM, pause, 128 + int(syscall.SIGTERM)},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			p := startProcess(t, "server.drain.delay=6s") // an idle instance waits for half of it
+			eventually(t, 10*time.Second, "it is ready", func() error {
+				if !strings.Contains(p.stderr.String(), `"msg":"ready"`) {
+					return errors.New("no line about it in its log")
+				}
+				return nil
+			})
+			p.signal(syscall.SIGTERM)
+			eventually(t, 5*time.Second, "it is stopping", func() error {
+				if !strings.Contains(p.stderr.String(), `"msg":"stopping"`) {
+					return errors.New("no line about it in its log")
+				}
+				return nil
+			})
+			<-time.After(tc.after)
+			p.signal(tc.second)
+			if code := p.wait(10 * time.Second); code != tc.code {
+				t.Errorf("exit code %d, want %d", code, tc.code)
+			}
+		})
 	}
 }
 

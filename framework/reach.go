@@ -14,8 +14,8 @@ import (
 
 // subsetSettings say when a client keeps to some of a service's instances.
 type subsetSettings struct {
-	Size  subsetSize `yaml:"size" doc:"how many instances a client keeps to, at least 10; 20 unless set, 0 for all of them"`
-	Above int        `yaml:"above" doc:"number of instances above which it does; 50 unless set"`
+	Size  subsetSize  `yaml:"size" doc:"how many instances a client keeps to, at least 10; 20 unless set, 0 for all of them"`
+	Above subsetAbove `yaml:"above" doc:"number of instances above which it does, 1 at least; 50 unless set"`
 }
 
 // subsetSize is 0 where nothing is set and below zero for all instances.
@@ -40,6 +40,27 @@ func (n subsetSize) MarshalText() ([]byte, error) {
 		return nil, nil
 	}
 	return strconv.AppendInt(nil, int64(max(n, 0)), 10), nil
+}
+
+// subsetAbove is 0 where nothing is set.
+type subsetAbove int
+
+// UnmarshalText takes a number. 0 would be taken for unset.
+func (n *subsetAbove) UnmarshalText(b []byte) error {
+	v, err := strconv.ParseInt(string(b), 10, 32)
+	if err != nil || v == 0 {
+		return errors.New("want a number of instances from 1 on; 1 has a client keep to subset.size instances wherever there are more")
+	}
+	*n = subsetAbove(v)
+	return nil
+}
+
+// MarshalText gives nothing where nothing is set.
+func (n subsetAbove) MarshalText() ([]byte, error) {
+	if n == 0 {
+		return nil, nil
+	}
+	return strconv.AppendInt(nil, int64(n), 10), nil
 }
 
 // checkReach checks what decides whom a client calls.

@@ -49,6 +49,9 @@ func (a *App) applySettings(old, current settings) {
 	if a.unserved.Load() != nil { // before that setup may not have registered everything
 		a.checkMethods(&current.Server)
 	}
+	if a.idleKeys.Load() != nil { // before that the listeners are not bound
+		a.tellIdle()
+	}
 }
 
 // configHealth is the configuration as one of the checks: it is down while the

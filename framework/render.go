@@ -6,6 +6,7 @@ import (
 
 	"plinth.internal/config"
 	"plinth.internal/health"
+	"plinth.internal/internal/errtext"
 )
 
 // emit tells the log, the metrics and the WithEvents function.
@@ -173,7 +174,7 @@ func fieldsOf(e Event) []zap.Field {
 	case HandlerPanicked:
 		return []zap.Field{
 			zap.String("method", e.Method), zap.String("trace_id", e.TraceID),
-			zap.Any("panic", e.Value), zap.ByteString("stack", e.Stack),
+			zap.String("panic", errtext.Value(e.Value)), zap.ByteString("stack", e.Stack),
 		}
 	case GoroutineFailed, LeadershipChanged, CampaignFailed, JobRan, PhaseEnded, DumpKept:
 		return fieldsOfLifecycle(e)

@@ -32,7 +32,7 @@ func TestEveryEventIsRendered(t *testing.T) {
 		"../middleware/limit": {LimitEvent{limit.SheddingBegan{}}, LimitEvent{limit.SheddingEnded{}}, LimitEvent{limit.CallerLimited{}}},
 		"../middleware/auth":  {AuthEvent{auth.KeysChanged{}}, AuthEvent{auth.KeysFailed{Err: err}}},
 		"../server": {
-			ServerEvent{server.TLSReloaded{}}, ServerEvent{server.TLSRejected{Err: err}}, ServerEvent{server.TLSRefused{Err: err}},
+			ServerEvent{server.TLSReloaded{}}, ServerEvent{server.TLSRejected{Err: err}}, ServerEvent{server.TLSRejected{Err: err, Kept: true}}, ServerEvent{server.TLSRefused{Err: err}}, ServerEvent{server.TLSPlain{}},
 		},
 		"../config": {
 			ConfigEvent{config.Applied{}}, ConfigEvent{config.Rejected{Err: err}}, ConfigEvent{config.RestartNeeded{}},
@@ -48,10 +48,10 @@ func TestEveryEventIsRendered(t *testing.T) {
 		},
 		"../client": {
 			ClientEvent{client.ViewChanged{}}, ClientEvent{client.ViewFailed{Err: err}}, ClientEvent{client.CallRetried{Err: err}},
-			ClientEvent{client.LastResort{}}, ClientEvent{client.CallGaveUp{Err: err}}, ClientEvent{client.CallRejected{Err: &client.BreakerError{}}},
-			ClientEvent{client.CallBounced{}}, ClientEvent{client.CallHedged{}}, ClientEvent{client.InstanceEjected{}}, ClientEvent{client.RouteFellBack{}}, ClientEvent{client.InstanceReturned{}},
-			ClientEvent{client.TokenExposed{}}, ClientEvent{client.TokenRejected{Err: err}},
-			ClientEvent{client.TLSReloaded{}}, ClientEvent{client.TLSRejected{Err: err}},
+			ClientEvent{client.LastResort{}}, ClientEvent{client.CallGaveUp{Err: err}}, ClientEvent{client.CallFailed{Err: err}}, ClientEvent{client.CallRejected{Err: &client.BreakerError{}}},
+			ClientEvent{client.CallUnplaced{Err: err}}, ClientEvent{client.CallBounced{}}, ClientEvent{client.CallHedged{}}, ClientEvent{client.InstanceEjected{}}, ClientEvent{client.RouteFellBack{}}, ClientEvent{client.InstanceReturned{}},
+			ClientEvent{client.ConnectionFailed{Err: err}}, ClientEvent{client.TokenExposed{}}, ClientEvent{client.TokenRejected{Err: err}},
+			ClientEvent{client.TLSReloaded{}}, ClientEvent{client.TLSRejected{Err: err}}, ClientEvent{client.TLSRejected{Err: err, Kept: true}},
 		},
 	} {
 		rendered := map[string]bool{}

@@ -25,15 +25,16 @@ const (
 	exitSignals = 128 // plus the number of a second signal
 )
 
-// sameSignal is how soon after the first one a signal is taken for the same one:
-// programs such as timeout(1) send it to the process and to its group.
-const sameSignal = 100 * time.Millisecond
+// sameSignal is how soon after the first one the same signal is taken for it:
+// programs such as timeout(1) send it to the process and to its group in one go.
+const sameSignal = 20 * time.Millisecond
 
 // Run is a service's main: it reads the command line, runs the app until SIGTERM
 // or SIGINT, prints what went wrong to standard error, and ends the process:
 // with 0 after a stop in which nothing went wrong, 1 after a failure, 2 for bad
 // flags or configuration. A second signal ends the process at once, with 128
-// plus its number.
+// plus its number; the same one within 20 ms is taken for the first, which some
+// programs send twice.
 //
 // Beside the keys of the configuration (--server.grpc.addr=:9001) the command
 // line takes --config FILE, --help, --version and --healthcheck, which asks a
@@ -85,7 +86,9 @@ func run(name string, setup Setup, args []string, stdout, stderr io.Writer, opts
 	defer signal.Stop(signals)
 	ended := make(chan error, 1)
 	go func() { ended <- app.Run(ctx) }()
-	for told := (time.Time{}); ; {
+	var first os.Signal
+	var told time.Time
+	for {
 		select {
 		case err := <-ended:
 			if err == nil {
@@ -93,18 +96,17 @@ func run(name string, setup Setup, args []string, stdout, stderr io.Writer, opts
 			}
 			return fail(exitCode(err), err)
 		case sig := <-signals:
-			if !told.IsZero() && time.Since(told) < sameSignal {
-				continue
-			}
-			if !told.IsZero() {
+			switch {
+			case first == nil:
+				first, told = sig, time.Now()
+				cancel()
+			case sig != first || time.Since(told) >= sameSignal:
 				number := 0
 				if s, ok := sig.(syscall.Signal); ok {
 					number = int(s)
 				}
 				return fail(exitSignals+number, fmt.Errorf("second signal (%v): ended at once", sig))
 			}
-			told = time.Now()
-			cancel()
 		}
 	}
 }

@@ -1,10 +1,12 @@
 package framework
 
 import (
+	"encoding/json"
 	"errors"
 	"net"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"plinth.internal/config"
@@ -31,6 +33,8 @@ type settings struct {
 	Config    configSettings            `yaml:"config"`
 	Clients   map[string]clientSettings `hot:"true"         yaml:"clients"`
 	Telemetry telemetrySettings         `yaml:"telemetry"`
+
+	inUse *atomic.Pointer[clientTable] // the section clients in use, nil where no app runs
 }
 
 type serviceSettings struct {
@@ -43,7 +47,7 @@ type serverSettings struct {
 	GRPC      grpcSettings      `yaml:"grpc"`
 	HTTP      httpSettings      `yaml:"http"`
 	Admin     adminSettings     `yaml:"admin"`
-	Advertise string            `yaml:"advertise" doc:"host that others reach this instance at; detected unless set"`
+	Advertise string            `yaml:"advertise" doc:"IP address or DNS name that others reach this instance at; detected unless set"`
 	Drain     drainSettings     `yaml:"drain"`
 	TLS       serverTLSSettings `yaml:"tls"`
 	Auth      authSettings      `yaml:"auth"`
@@ -97,6 +101,29 @@ func defaultSettings() settings {
 	}
 }
 
+// entryRoom is what the entry of an instance in the registry has room for beside
+// its names, addresses and times.
+const entryRoom = registry.MaxValueSize - 4<<10
+
+// Validate checks that the instance fits into the registry.
+func (s *serviceSettings) Validate() error {
+	encoded, err := json.Marshal(registry.Instance{Version: s.Version, Zone: s.Zone, Metadata: s.Metadata})
+	if err != nil || len(encoded) <= entryRoom {
+		return err
+	}
+	key, size := "metadata", 0
+	for k, v := range s.Metadata {
+		size += len(k) + len(v)
+	}
+	if len(s.Zone) > size {
+		key, size = "zone", len(s.Zone)
+	}
+	if len(s.Version) > size {
+		key = "version"
+	}
+	return config.InvalidUnshown(key, "makes the instance's entry in the registry too large: %d bytes, at most %d beside its addresses; shorten it", len(encoded), entryRoom)
+}
+
 // Validate checks what the types cannot.
 func (s *serverSettings) Validate() error {
 	var errs []error
@@ -104,6 +131,9 @@ func (s *serverSettings) Validate() error {
 		if addr != "" && !isAddr(addr) {
 			errs = append(errs, config.Invalid(key, "is not an address to listen on, want host:port or :port, such as :9000"))
 		}
+	}
+	if problem := hostProblem(s.Advertise); s.Advertise != "" && problem != "" {
+		errs = append(errs, config.Invalid("advertise", "%s", problem))
 	}
 	if !oneOf(s.Admin.Debug, server.DebugOff, server.DebugLoopback, server.DebugAll) {
 		errs = append(errs, config.Invalid("admin.debug", "is none of off, loopback, all"))
@@ -130,7 +160,11 @@ func (t *telemetrySettings) Validate() error {
 		errs = append(errs, config.Invalid("trace.sample", "is not a share between 0 and 1"))
 	}
 	var v violations
-	v.userinfo("trace.endpoint", "give the exporter its headers in OTEL_EXPORTER_OTLP_HEADERS instead", t.Trace.Endpoint)
+	if v.userinfo("trace.endpoint", "give the exporter its headers in OTEL_EXPORTER_OTLP_HEADERS instead", t.Trace.Endpoint); len(v) == 0 && t.Trace.Endpoint != "" {
+		if err := trace.CheckEndpoint(t.Trace.Endpoint); err != nil {
+			v = append(v, config.Invalid("trace.endpoint", "%v", err))
+		}
+	}
 	return errors.Join(append(errs, v...)...)
 }
 

@@ -59,7 +59,7 @@ type ruleSettings struct {
 	Order   int      `yaml:"order" doc:"place among the rules: the lowest is tried first, those of the same order by name; 0 unless set"`
 	Methods []string `yaml:"methods" doc:"whom the rule is for: orders.v1.Orders/Get over gRPC, over HTTP the route as it is registered, such as GET /items/{id}; * for any text"`
 	Allow   []string `yaml:"allow" doc:"who may call: anonymous, any (who says who he is), or mtls:NAME or ISSUER:SUBJECT with * for any text"`
-	Scopes  []string `yaml:"scopes" doc:"what the token must grant, all of it; nothing unless set"`
+	Scopes  []string `empty:"false" yaml:"scopes" doc:"what the token must grant, all of it; nothing unless set"`
 }
 
 // Validate checks what the types cannot. Files of keys are read when the server

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"plinth.internal/client"
 	"plinth.internal/client/balancer"
 	"plinth.internal/client/breaker"
 	"plinth.internal/config"
@@ -24,8 +25,8 @@ const defaultClient = "default"
 // callSettings are what can be configured for a method. Zero values leave the
 // setting to the next, less specific level.
 type callSettings struct {
-	Timeout        time.Duration   `yaml:"timeout" doc:"longest time of a call with all its attempts; 3s unless set, below zero for none"`
-	AttemptTimeout time.Duration   `yaml:"attempt_timeout" doc:"longest time of one attempt of a call that may be repeated; the call's unless set"`
+	Timeout        time.Duration   `yaml:"timeout" doc:"longest time of a call with all its attempts; 3s unless set, below zero for none; a stream it bounds only where it is set under methods"`
+	AttemptTimeout time.Duration   `yaml:"attempt_timeout" doc:"longest time of one attempt of a call that may be repeated, over HTTP until the head of its response; the call's unless set"`
 	Retry          retrySettings   `yaml:"retry"`
 	Hedge          hedgeSettings   `yaml:"hedge"`
 	Breaker        string          `yaml:"breaker" doc:"adaptive (the default), classic or off; one for the service, and one for each method that sets this or classic"`
@@ -70,7 +71,7 @@ type ejectionSettings struct {
 type clientSettings struct {
 	callSettings `yaml:",inline"`
 
-	Target         string                   `hot:"false"            yaml:"target" doc:"for gRPC: a target of grpc's own in place of the registry, such as xds:///orders; {service} in it stands for the service; registry or unset for the registry"`
+	Target         string                   `hot:"false"            yaml:"target" doc:"for gRPC: a target of grpc's own in place of the registry, such as xds:///orders; {service} in it stands for the service; registry or unset for the registry, which calls over HTTP and net/rpc go by in any case"`
 	TLS            clientTLSSettings        `yaml:"tls"`
 	TokenFile      string                   `yaml:"token_file" doc:"file with a bearer token that calls over gRPC and HTTP are made with, in use within 1s of a change; needs tls.mode"`
 	ConnectTimeout time.Duration            `yaml:"connect_timeout" doc:"longest time to make a connection; 500ms unless set"`
@@ -188,26 +189,32 @@ func (v *violations) share(key string, x float64) {
 	v.addf(!(x >= 0 && x <= 1), key, "is not a share between 0 and 1") // so written, it finds a NaN
 }
 
-// Validate checks that the levels of each client fit together; what is wrong on
-// one level the level itself has said.
+// Validate checks that the levels of each client fit together, and what files a
+// change names; what is wrong on one level the level itself has said.
 func (s *settings) Validate() error {
-	if !s.levelsHold() {
-		return nil
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(s.Clients)) {
+		if err := client.CheckName(name); err != nil {
+			errs = append(errs, config.Invalid("clients."+name, "cannot be the name of a service: %v", err))
+		}
 	}
-	errs := []error{checkDefaultTarget(s.Clients)}
+	if !s.levelsHold() {
+		return errors.Join(errs...)
+	}
+	errs = append(errs, checkDefaultTarget(s.Clients))
 	t := newClientTable(s.Clients)
 	for _, k := range slices.SortedFunc(maps.Keys(t.resolved), clientKey.compare) {
 		if err := t.resolved[k].Validate(); err != nil {
 			errs = append(errs, fmt.Errorf("%v, with what it has from less specific levels: %w", k, err))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.checkFiles(t)...)...)
 }
 
 // levelsHold reports that no level of a client has anything wrong by itself.
 func (s *settings) levelsHold() bool {
 	for _, c := range s.Clients {
-		if c.Validate() != nil {
+		if c.Validate() != nil || c.TLS.Validate() != nil {
 			return false
 		}
 		for _, m := range c.Methods {

@@ -86,12 +86,13 @@ clients:
 	}{
 		{"users", "", all},
 		{"users", "Get", all},
-		{"users", "Slow", with(all, func(s *client.Settings) { s.Timeout = 9 * time.Second })},
+		{"users", "Slow", with(all, func(s *client.Settings) { s.Timeout, s.StreamTimeout = 9*time.Second, 9*time.Second })},
 		{"users", "Fenced", with(all, fence)},
 		{"billing", "", billing},
 		{"billing", "Get", billing},
-		{"billing", "Slow", billing}, // the service's own timeout is above that of a method anywhere
-		{"billing", "Fenced", with(with(billing, fence), func(s *client.Settings) { s.Timeout = 4 * time.Second })},
+		// The service's own timeout is above that of a method anywhere, but is not for streams.
+		{"billing", "Slow", with(billing, func(s *client.Settings) { s.StreamTimeout = 9 * time.Second })},
+		{"billing", "Fenced", with(with(billing, fence), func(s *client.Settings) { s.Timeout, s.StreamTimeout = 4*time.Second, 4*time.Second })},
 		{"billing", "Charge", with(billing, func(s *client.Settings) {
 			s.OwnBreaker, s.Breaker.Policy, s.Hedge.Enabled, s.Retry.MaxAttempts = true, breaker.PolicyOff, false, 1
 		})},
@@ -135,6 +136,7 @@ func TestClientSettingsErrors(t *testing.T) {
 		"a: {zone_factor: .inf}":                                              `clients.a.zone_factor: ".inf"`,
 		"a: {subset: {size: 9}}":                                              `clients.a.subset.size: "9" is below 10, and not 0 for all instances`,
 		"a: {subset: {size: -1}}":                                             `clients.a.subset.size: "-1" is not usable: want a number of instances`,
+		"a: {subset: {above: 0}}":                                             `clients.a.subset.above: "0" is not usable: want a number of instances from 1 on`,
 		"a: {subset: {above: -1}}":                                            `clients.a.subset.above: "-1" is below zero`,
 		"a: {ejection: {consecutive: -1}}":                                    `clients.a.ejection.consecutive: "-1" is below zero`,
 		"a: {ejection: {min_calls: -1}}":                                      `clients.a.ejection.min_calls: "-1" is below zero`,

@@ -25,9 +25,9 @@ type faultSettings struct {
 // that it stands at. Rules are tried in the order of their names, and the first
 // one that a call meets counts.
 type faultRuleSettings struct {
-	Method  string            `yaml:"method" doc:"what is called: orders.v1.Orders/Get, an HTTP route such as GET /items/{id}, or the beginning of either and *; everything but health checks unless set"`
-	Percent percentage        `yaml:"percent" doc:"part of the calls that meet the rest, 0 to 100; all unless set"`
-	Header  map[string]string `yaml:"header" doc:"value that the call's header or metadata of that name has, * for any"`
+	Method  string            `empty:"false" yaml:"method" doc:"what is called: orders.v1.Orders/Get, an HTTP route such as GET /items/{id}, or the beginning of either and *; everything but health checks unless set"`
+	Percent percentage        `empty:"false" yaml:"percent" doc:"part of the calls that meet the rest, 0 to 100; all unless set"`
+	Header  map[string]string `empty:"false" yaml:"header" doc:"value that the call's header or metadata of that name has, * for any"`
 	Delay   time.Duration     `yaml:"delay" doc:"how long a call waits before anything else happens to it, up to 5m"`
 	Code    string            `yaml:"code" doc:"error that the call gets, such as UNAVAILABLE"`
 	Abort   bool              `yaml:"abort" doc:"cut the connection of the call, with all other calls on it"`

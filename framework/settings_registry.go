@@ -80,7 +80,13 @@ func (r *registrySettings) Validate() error {
 // checkAddresses refuses users and passwords in addresses, which are shown.
 func (r *registrySettings) checkAddresses() error {
 	var v violations
-	v.userinfo("endpoints", "give registry.username and registry.password instead", r.Endpoints...)
+	if v.userinfo("endpoints", "give registry.username and registry.password instead", r.Endpoints...); len(v) == 0 && r.kind() == kindEtcd {
+		for _, e := range r.Endpoints {
+			if !isEtcdEndpoint(e) {
+				v = append(v, config.InvalidUnshown("endpoints", "has %q, want host:port, http://host:port or https://host:port with a port from 1 to 65535", e))
+			}
+		}
+	}
 	v.userinfo("dns.server", "a DNS server takes none, leave it out", r.DNS.Server)
 	v.userinfo("dns.name", "a name in the DNS has none, leave it out", r.DNS.Name)
 	for service, addrs := range r.Static {

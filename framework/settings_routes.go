@@ -17,24 +17,26 @@ import (
 // stands at.
 type routeSettings struct {
 	Order    int           `yaml:"order" doc:"place among the rules: the lowest is tried first, those of the same order by name; 0 unless set"`
-	Match    matchSettings `yaml:"match"`
+	Match    matchSettings `empty:"false" yaml:"match"`
 	To       toSettings    `yaml:"to"`
 	Fallback string        `yaml:"fallback" doc:"while none of the instances can be called: any (the default) for another one, fail for UNAVAILABLE at once"`
 }
 
-// matchSettings say which calls a rule is for: those that meet all of them.
+// matchSettings say which calls a rule is for: those that meet all of them. A
+// condition with nothing behind it is an error: it would send more calls to the
+// rule's instances than was meant, most often all.
 type matchSettings struct {
-	Header  map[string]string `yaml:"header" doc:"value that the call's header or metadata of that name has, * for any"`
-	Baggage map[string]string `yaml:"baggage" doc:"value that the member of that name in the call's W3C baggage has, * for any; it travels on to all services behind"`
-	Percent percentage        `yaml:"percent" doc:"part of the calls that meet the rest, 0 to 100; all unless set"`
-	By      string            `yaml:"by" doc:"header whose value decides which calls belong to the percentage, alike for the same value; chance unless set"`
+	Header  map[string]string `empty:"false" yaml:"header" doc:"value that the call's header or metadata of that name has, * for any"`
+	Baggage map[string]string `empty:"false" yaml:"baggage" doc:"value that the member of that name in the call's W3C baggage has, * for any; it travels on to all services behind"`
+	Percent percentage        `empty:"false" yaml:"percent" doc:"part of the calls that meet the rest, 0 to 100; all unless set"`
+	By      string            `empty:"false" yaml:"by" doc:"header whose value decides which calls belong to the percentage, alike for the same value; chance unless set, and for calls without the header"`
 }
 
 // toSettings say which instances a rule's calls go to: those that have all of it.
 // They are reserved for the rule.
 type toSettings struct {
-	Version  string            `yaml:"version" doc:"version of the instances; this or metadata must be set"`
-	Metadata map[string]string `yaml:"metadata" doc:"value that the instances' metadata of that name has"`
+	Version  string            `empty:"false" yaml:"version" doc:"version of the instances; this or metadata must be set"`
+	Metadata map[string]string `empty:"false" yaml:"metadata" doc:"value that the instances' metadata of that name has"`
 }
 
 // percentage is a number from 0 to 100 that may be left unset.

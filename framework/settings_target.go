@@ -33,6 +33,16 @@ func (v *violations) checkTarget(target string) {
 	}
 	v.addf(target != "" && target != targetRegistry && (!ok || scheme == "" || rest == "" || strings.ContainsFunc(scheme, notInScheme)), "target",
 		"is neither %s nor a target of grpc, such as xds:///orders or dns:///orders.example:9000", targetRegistry)
+	v.addf(noEndpoint(rest), "target", "has nothing after what grpc takes for an authority: want three slashes, as in dns:///orders.example:9000")
+	v.addf(strings.ContainsAny(strings.ReplaceAll(target, targetService, ""), "{}"), "target", "has braces around something else than the service: want %s", targetService)
+}
+
+// noEndpoint reports a target with nothing to resolve, given without its scheme:
+// "//" begins an authority (RFC 3986), which ends at the next slash.
+func noEndpoint(rest string) bool {
+	authority, found := strings.CutPrefix(rest, "//")
+	_, endpoint, _ := strings.Cut(authority, "/")
+	return found && endpoint == ""
 }
 
 // notInScheme reports what no scheme has.

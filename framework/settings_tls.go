@@ -74,6 +74,35 @@ func (c *clientTLSSettings) Validate() error {
 	var v violations
 	v.addf(!oneOf(c.Mode, "", client.TLSOn, client.TLSMutual, client.TLSInsecure), "mode", "is none of tls, mtls, insecure")
 	v.addf((c.CertFile == "") != (c.KeyFile == ""), "cert_file", "and key_file must both be given")
+	id := client.TLS{Mode: client.TLSOn, SPIFFEID: c.SPIFFEID}
+	v.addf(id.Validate() != nil, "spiffe_id", "is not like spiffe://example.org/path, the domain in lower case, or that with /* at its end")
+	return errors.Join(v...)
+}
+
+// ValidateStart refuses a mode beside keys that it has no use for where one hand wrote
+// both. A place that lies above another may change the mode alone, as the environment
+// of one machine does: what is of no use then is told of as without effect.
+func (c *clientTLSSettings) ValidateStart(where func(key string) config.Source) error {
+	mode := where("mode")
+	var unused []string
+	check := func(key, value string) {
+		at := where(key)
+		document := at.Kind == config.KindFile || at.Kind == config.KindFeed
+		if value != "" && at.Kind == mode.Kind && (!document || at.Name == mode.Name) {
+			unused = append(unused, key)
+		}
+	}
+	if c.Mode == client.TLSInsecure {
+		check("ca_file", c.CAFile)
+		check("server_name", c.ServerName)
+		check("spiffe_id", c.SPIFFEID)
+	}
+	if c.Mode == client.TLSInsecure || c.Mode == client.TLSOn {
+		check("cert_file", c.CertFile)
+		check("key_file", c.KeyFile)
+	}
+	var v violations
+	v.addf(len(unused) > 0, "mode", "has no use for %s beside it; leave one of the two out", strings.Join(unused, ", "))
 	return errors.Join(v...)
 }
 
@@ -96,8 +125,8 @@ func (c *clientTLSSettings) overlay(s *client.Settings) {
 }
 
 // checkTLS reads the files for TLS that the section clients names, so that a
-// start fails rather than its first call. Once the service runs, files that are
-// not good change nothing.
+// start fails rather than its first call. Once the service runs, files that turn
+// bad change nothing, and a change that names bad ones is not taken; see checkFiles.
 func (t *clientTable) checkTLS() error {
 	var errs []error
 	for _, k := range slices.SortedFunc(maps.Keys(t.resolved), clientKey.compare) {

@@ -14,26 +14,35 @@ import (
 // TestTLSSettingsErrors: what does not fit together is named by its key.
 func TestTLSSettingsErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		"server: {tls: {mode: on}}":                                                 `server.tls.mode: "on" is none of tls, permissive, insecure`,
-		"server: {tls: {mode: tls}}":                                                `server.tls.cert_file: is empty, but server.tls.mode is tls`,
-		"server: {tls: {cert_file: c.pem}}":                                         `server.tls.cert_file: "c.pem" and key_file must both be given`,
-		"server: {tls: {mode: insecure, cert_file: c.pem, key_file: k.pem}}":        `server.tls.mode: "insecure" stands beside files`,
-		"server: {tls: {mode: insecure, required: true}}":                           `server.tls.mode: "insecure" contradicts server.tls.required`,
-		"server: {tls: {client_auth: require}}":                                     `server.tls.client_ca_file: is empty, but server.tls.client_auth is require`,
-		"server: {tls: {cert_file: c, key_file: k, client_auth: request}}":          `server.tls.client_ca_file: is empty, but server.tls.client_auth is request`,
-		"server: {tls: {cert_file: c, key_file: k, client_auth: maybe}}":            `server.tls.client_auth: "maybe" is none of none, request, require`,
-		"server: {tls: {cert_file: c, key_file: k, client_ca_file: a, mode: tls}}":  "",
-		"server: {tls: {required: true}}":                                           "",
-		"clients: {a: {tls: {mode: on}}}":                                           `clients.a.tls.mode: "on" is none of tls, mtls, insecure`,
-		"clients: {a: {tls: {mode: mtls, cert_file: c}}}":                           `clients.a.tls.cert_file: "c" and key_file must both be given`,
-		"clients: {a: {tls: {mode: mtls}}}":                                         `clients.a, with what it has from less specific levels: set TLS.Mode to mtls: needs CertFile and KeyFile`,
-		"clients: {a: {tls: {ca_file: c}}}":                                         `set TLS without a Mode`,
-		"clients: {default: {tls: {mode: tls}}, a: {tls: {spiffe_id: 'x://y'}}}":    `set TLS.SPIFFEID to "x://y"`,
-		"clients: {default: {tls: {mode: tls}}, a: {tls: {mode: insecure}}, b: {}}": "",
+		"server: {tls: {mode: on}}":                                                                              `server.tls.mode: "on" is none of tls, permissive, insecure`,
+		"server: {tls: {mode: tls}}":                                                                             `server.tls.cert_file: is empty, but server.tls.mode is tls`,
+		"server: {tls: {cert_file: c.pem}}":                                                                      `server.tls.cert_file: "c.pem" and key_file must both be given`,
+		"server: {tls: {mode: insecure, cert_file: c.pem, key_file: k.pem}}":                                     `server.tls.mode: "insecure" stands beside files`,
+		"server: {tls: {mode: insecure, required: true}}":                                                        `server.tls.mode: "insecure" contradicts server.tls.required`,
+		"server: {tls: {client_auth: require}}":                                                                  `server.tls.client_ca_file: is empty, but server.tls.client_auth is require`,
+		"server: {tls: {cert_file: c, key_file: k, client_auth: request}}":                                       `server.tls.client_ca_file: is empty, but server.tls.client_auth is request`,
+		"server: {tls: {cert_file: c, key_file: k, client_auth: maybe}}":                                         `server.tls.client_auth: "maybe" is none of none, request, require`,
+		"server: {tls: {cert_file: c, key_file: k, client_ca_file: a, mode: tls}}":                               "",
+		"server: {tls: {required: true}}":                                                                        "",
+		"clients: {a: {tls: {mode: on}}}":                                                                        `clients.a.tls.mode: "on" is none of tls, mtls, insecure`,
+		"clients: {a: {tls: {mode: mtls, cert_file: c}}}":                                                        `clients.a.tls.cert_file: "c" and key_file must both be given`,
+		"clients: {a: {tls: {mode: tls, cert_file: c, key_file: k}}}":                                            `plinth.yaml:1: clients.a.tls.mode: "tls" has no use for cert_file, key_file beside it; leave one of the two out`,
+		"clients: {a: {tls: {mode: insecure, ca_file: c, spiffe_id: s}}}":                                        `plinth.yaml:1: clients.a.tls.mode: "insecure" has no use for ca_file, spiffe_id beside it`,
+		"clients: {a: {tls: {mode: insecure, server_name: n}}}":                                                  `clients.a.tls.mode: "insecure" has no use for server_name beside it`,
+		"clients: {a: {tls: {mode: tls, ca_file: c, server_name: n}}}":                                           "",
+		"clients: {a: {tls: {mode: mtls}}}":                                                                      `clients.a, with what it has from less specific levels: set TLS.Mode to mtls: needs CertFile and KeyFile`,
+		"clients: {a: {tls: {mode: tls, spiffe_id: 'spiffe://Ex.org/ns'}}}":                                      `clients.a.tls.spiffe_id: "spiffe://Ex.org/ns" is not like`,
+		"clients: {a: {tls: {mode: mtls, cert_file: c, key_file: k, spiffe_id: 'spiffe://ex.org/{service}/*'}}}": "",
+		"clients: {a: {tls: {ca_file: c}}}":                                                                      `set TLS without a Mode`,
+		"clients: {default: {tls: {mode: tls}}, a: {tls: {spiffe_id: 'x://y'}}}":                                 `plinth.yaml:1: clients.a.tls.spiffe_id: "x://y" is not like spiffe://example.org/path`,
+		"clients: {default: {tls: {mode: tls}}, a: {tls: {mode: insecure}}, b: {}}":                              "",
 	} {
 		_, err := bindSettings(t, text+"\n")
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s:\n%v, want\n%s", text, err, want)
+		}
+		if err != nil && strings.HasPrefix(want, "clients.a.tls.mode") && strings.Count(err.Error(), "validate configuration")+strings.Count(err.Error(), "tls.mode") > 1 {
+			t.Errorf("%s is told twice: %v", text, err)
 		}
 	}
 }

@@ -122,23 +122,31 @@ func (a *App) countServer(e server.TLSEvent) {
 		a.metrics.CountTLSReload("server", reloadRejected)
 	case server.TLSRefused:
 		a.metrics.CountTLSRefusals(e.Reason, e.Times)
+	case server.TLSPlain:
+		a.metrics.CountTLSPlain(e.Listener, e.Times)
 	}
 }
 
 func describeServer(e server.TLSEvent) string {
-	switch e.(type) {
+	switch e := e.(type) {
 	case server.TLSReloaded:
 		return "certificates of the server changed"
 	case server.TLSRejected:
+		if !e.Kept {
+			return "certificates of the server cannot be used, callers refuse them"
+		}
 		return "certificates of the server rejected, the last good ones stay in use"
 	case server.TLSRefused:
 		return "caller refused"
+	case server.TLSPlain:
+		return "caller served without TLS"
 	}
 	return ""
 }
 
 func levelOfServer(e server.TLSEvent) zapcore.Level {
-	if _, ok := e.(server.TLSReloaded); ok {
+	switch e.(type) {
+	case server.TLSReloaded, server.TLSPlain: // the latter is what the mode says
 		return zapcore.InfoLevel
 	}
 	return zapcore.WarnLevel
@@ -154,6 +162,8 @@ func fieldsOfServer(e server.TLSEvent) []zap.Field {
 		return []zap.Field{
 			zap.String("listener", e.Listener), zap.String("remote", e.Remote), zap.String("reason", e.Reason), zap.Int("times", e.Times), zap.Error(e.Err),
 		}
+	case server.TLSPlain:
+		return []zap.Field{zap.String("listener", e.Listener), zap.String("remote", e.Remote), zap.Int("times", e.Times)}
 	}
 	return nil
 }

@@ -41,13 +41,16 @@ type Env struct {
 	caller  *client.Client
 }
 
-// New builds an empty environment.
-func New(t testing.TB) *Env {
+// New builds an empty environment. The options are those of the test's own client,
+// which [Env.Conn], [Env.HTTP] and those of an [App] call with: timeouts, hedging and
+// routes ([client.WithSettings]), middlewares, events. Those of the client of a
+// service are options of [Env.Start], as [framework.WithClientOptions].
+func New(t testing.TB, opts ...client.Option) *Env {
 	t.Helper()
 	e := &Env{t: t, network: newNetwork(), store: memory.NewStore(), elector: memory.NewElector()}
 	reg := memory.Open(e.store)
 	var err error
-	e.caller, err = client.New(reg, client.WithDialer(e.network.dial))
+	e.caller, err = client.New(reg, append([]client.Option{client.WithDialer(e.network.dial)}, opts...)...)
 	if err != nil {
 		t.Fatalf("build the test's client: %v", err)
 	}
@@ -63,7 +66,7 @@ func New(t testing.TB) *Env {
 }
 
 // Start boots one service in an environment of its own and returns when it is
-// ready.
+// ready. Where the test's own client needs options, say New(t, options...).Start.
 func Start(t testing.TB, name string, setup framework.Setup, opts ...framework.Option) *App {
 	t.Helper()
 	return New(t).Start(name, setup, opts...)

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"plinth.internal/internal/errtext"
 )
 
 // lastWords is how long a check that has reached its timeout may take to say
@@ -150,14 +152,19 @@ func (h *Health) runCheck(ctx context.Context, c *check) {
 
 func noAnswer(c *check) error { return fmt.Errorf("no answer within %v", c.timeout) }
 
-// runProtected makes a panic in a check a failure of that check.
+// runProtected makes a panic in a check a failure of that check, and so an error that
+// panics in whoever looks at it.
 func runProtected(ctx context.Context, fn Func) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
+			err = errors.New("panic: " + errtext.Value(p))
 		}
 	}()
-	return fn(ctx)
+	err = fn(ctx)
+	if broken := errtext.Check(err); broken != nil {
+		return broken
+	}
+	return err
 }
 
 // recordAndUnlock takes over the outcome of a run and tells what it has changed;

@@ -13,32 +13,43 @@ import (
 // Every logger that was made before follows. Any other format is an error and
 // changes nothing.
 func (l *Log) SetFormat(format string) error {
-	encoder, err := newEncoder(format, l.terminal)
-	if err != nil {
+	if _, err := l.write(format); err != nil {
 		return fmt.Errorf("set log format: %w", err)
 	}
-	l.write(encoder)
 	return nil
 }
 
-// write has lines written by an encoder from now on.
-func (l *Log) write(encoder zapcore.Encoder) *output {
-	o := &output{zapcore.NewCore(encoder, l.sink, l.level)}
+// Format is the format in use, json or console: auto has become one of them.
+func (l *Log) Format() string { return l.output.Load().format }
+
+// write has lines written in a format from now on.
+func (l *Log) write(format string) (*output, error) {
+	if format == FormatAuto || format == "" {
+		format = FormatJSON
+		if l.terminal {
+			format = FormatConsole
+		}
+	}
+	encoder, err := newEncoder(format)
+	if err != nil {
+		return nil, err
+	}
+	o := &output{zapcore.NewCore(encoder, l.sink, l.level), format}
 	l.output.Store(o)
-	return o
+	return o, nil
 }
 
-func newEncoder(format string, terminal bool) (zapcore.Encoder, error) {
+func newEncoder(format string) (zapcore.Encoder, error) {
 	cfg := zapcore.EncoderConfig{
 		TimeKey: "time", LevelKey: "level", NameKey: "logger", MessageKey: "msg", StacktraceKey: "stack",
 		EncodeTime: zapcore.RFC3339NanoTimeEncoder, EncodeLevel: zapcore.LowercaseLevelEncoder,
 		EncodeDuration: zapcore.SecondsDurationEncoder, EncodeCaller: zapcore.ShortCallerEncoder,
 		LineEnding: zapcore.DefaultLineEnding,
 	}
-	switch auto := format == FormatAuto || format == ""; {
-	case format == FormatJSON || auto && !terminal:
+	switch format {
+	case FormatJSON:
 		return zapcore.NewJSONEncoder(cfg), nil
-	case format == FormatConsole || auto:
+	case FormatConsole:
 		cfg.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
 		cfg.EncodeLevel = zapcore.CapitalLevelEncoder
 		cfg.EncodeDuration = zapcore.StringDurationEncoder
@@ -48,7 +59,11 @@ func newEncoder(format string, terminal bool) (zapcore.Encoder, error) {
 }
 
 // output is where lines go in one format.
-type output struct{ zapcore.Core }
+type output struct {
+	zapcore.Core
+
+	format string
+}
 
 // core writes in the format of the moment. Zap encodes the fields of a logger when
 // it is made; one from before a change encodes its fields again, once.

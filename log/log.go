@@ -65,11 +65,10 @@ func New(cfg Config) (*Log, error) {
 	}
 	l.terminal = isTerminal(out)
 	l.sink = zapcore.Lock(zapcore.AddSync(out)) // one lock for lines and for zap's own complaints
-	encoder, err := newEncoder(cfg.Format, l.terminal)
+	o, err := l.write(cfg.Format)
 	if err != nil {
 		return nil, fmt.Errorf("build logger: %w", err)
 	}
-	o := l.write(encoder)
 	l.logger = zap.New(&core{LevelEnabler: l.level, current: &l.output, made: o, first: o.Core}, zap.ErrorOutput(l.sink)).With(cfg.Fields...)
 	return l, nil
 }

@@ -143,7 +143,7 @@ func TestAutoFormat(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Logger().Info("hello")
-	if b, err := os.ReadFile(f.Name()); err != nil || !json.Valid(b) {
+	if b, err := os.ReadFile(f.Name()); err != nil || !json.Valid(b) || l.Format() != log.FormatJSON {
 		t.Errorf("%q, %v", b, err)
 	}
 	if _, err := log.New(log.Config{}); err != nil {

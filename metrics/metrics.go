@@ -72,7 +72,7 @@ func New() *Metrics {
 		Client:         newCalls("client", "made"),
 		Panics:         counter("server_panics_total", "Panics of handlers that were caught.", "method"),
 		Retries:        counter("client_retries_total", "Attempts after the first one of a call.", "service", "reason"),
-		Rejections:     counter("client_rejections_total", "Calls that were refused before they were sent.", "service", "reason"),
+		Rejections:     counter("client_rejections_total", "Calls that were not sent: the breaker held them back, or nobody could be called.", "service", "reason"),
 		Bounces:        counter("client_bounces_total", "Attempts that an instance handed back, busier than the others; sent to another one at once.", "service"),
 		Hedges:         counter("client_hedges_total", "Calls that were slow and sent a second time, by which attempt was answered first: the second one won or lost.", "service", "outcome"),
 		Ejections:      counter("client_ejections_total", "How often an instance was kept from calls for its results.", "service", "reason"),

@@ -11,6 +11,7 @@ type tlsMetrics struct {
 	expiry   *prometheus.GaugeVec
 	reloads  *prometheus.CounterVec
 	refusals *prometheus.CounterVec
+	plain    *prometheus.CounterVec
 }
 
 func newTLSMetrics() tlsMetrics {
@@ -18,12 +19,13 @@ func newTLSMetrics() tlsMetrics {
 		expiry:   gauge("tls_certificate_expiry_timestamp_seconds", "When the certificate in use expires, as Unix time: that of the server, and the first of those that calls are made with.", "side"),
 		reloads:  counter("tls_reloads_total", "Changes of files for TLS, by what became of them: applied or rejected.", "side", "outcome"),
 		refusals: counter("tls_refusals_total", "Connections of callers that were refused for TLS; counted 10 s late at most.", "reason"),
+		plain:    counter("tls_plain_connections_total", "Connections without TLS that were taken in permissive mode, by the listener; counted 10 s late at most.", "listener"),
 	}
 }
 
 // own are these metrics, in the order of docs/metrics.md.
 func (t tlsMetrics) own() []prometheus.Collector {
-	return []prometheus.Collector{t.expiry, t.reloads, t.refusals}
+	return []prometheus.Collector{t.expiry, t.reloads, t.refusals, t.plain}
 }
 
 // SetCertificate says when a certificate expires; side is server or client.
@@ -34,6 +36,12 @@ func (m *Metrics) SetCertificate(side string, notAfter time.Time) {
 // CountTLSReload counts a change of files, by its outcome.
 func (m *Metrics) CountTLSReload(side, outcome string) {
 	m.tls.reloads.WithLabelValues(side, outcome).Inc()
+}
+
+// CountTLSPlain counts callers that were served without TLS; listener is grpc or
+// http.
+func (m *Metrics) CountTLSPlain(listener string, times int) {
+	m.tls.plain.WithLabelValues(listener).Add(float64(times))
 }
 
 // CountTLSRefusals counts callers that got no connection.

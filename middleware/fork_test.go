@@ -275,6 +275,31 @@ func TestForkHTTP(t *testing.T) {
 	}
 }
 
+// TestForkAnswered: what has not begun yet can be asked whether it is still needed.
+func TestForkAnswered(t *testing.T) {
+	before, after := make(chan bool, 1), make(chan bool, 1)
+	url, c := client(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "answer")
+	}, func(next middleware.Handler) middleware.Handler {
+		return func(ctx context.Context, call *middleware.Call) error {
+			fork, ok := call.Fork()
+			if !ok {
+				t.Error("the call cannot be forked")
+			}
+			before <- fork.Answered()
+			err := next(ctx, call)
+			after <- fork.Answered()
+			return err
+		}
+	})
+	if _, _, _, err := get(t, c, url); err != nil {
+		t.Fatal(err)
+	}
+	if <-before || !<-after {
+		t.Error("it is needed after the answer, or not before it")
+	}
+}
+
 // TestForkHTTPFails: where all attempts fail the one that is adopted is the
 // caller's response; an attempt that failed first does not end the other.
 func TestForkHTTPFails(t *testing.T) {

@@ -34,11 +34,22 @@ func withStatus(err error) error {
 // returns, or when the context or the connection ends. A stream that is
 // abandoned without any of these leaks in grpc as well.
 func StreamClient(target string, chain ...Middleware) grpc.StreamClientInterceptor {
+	return WatchedStreamClient(target, nil, chain...)
+}
+
+// Watch wraps a stream that was opened with ctx, which is the context that the
+// innermost middleware has opened it with.
+type Watch func(ctx context.Context, s grpc.ClientStream) grpc.ClientStream
+
+// WatchedStreamClient is [StreamClient] for those who want to know what comes on the
+// streams before their end: the caller gets what watch returns. Nil is
+// [StreamClient].
+func WatchedStreamClient(target string, watch Watch, chain ...Middleware) grpc.StreamClientInterceptor {
 	handler := Chain(chain...)(end)
 	methods := new(methodTable)
 	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, fullMethod string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 		opened := make(chan grpc.ClientStream, 1)
-		c := &streamClientCall{fullMethod: fullMethod, desc: desc, cc: cc, open: open, opts: opts, opened: opened}
+		c := &streamClientCall{fullMethod: fullMethod, desc: desc, cc: cc, open: open, opts: opts, opened: opened, watch: watch}
 		c.init(ctx, ClientStream, target, methods.get(fullMethod), c)
 		ended := start(ctx, handler, &c.Call)
 		select {
@@ -147,6 +158,7 @@ type streamClientCall struct {
 	open       grpc.Streamer
 	opts       []grpc.CallOption
 	opened     chan<- grpc.ClientStream // nil once the stream was handed over
+	watch      Watch                    // nil for none
 	peerInfo   peer.Peer
 }
 
@@ -171,6 +183,9 @@ func (c *streamClientCall) run(ctx context.Context) error {
 	cs, err := c.open(c.outgoing(ctx), c.desc, c.cc, c.fullMethod, opts...)
 	if err != nil {
 		return err
+	}
+	if c.watch != nil {
+		cs = c.watch(ctx, cs)
 	}
 	c.opened <- cs
 	c.opened = nil

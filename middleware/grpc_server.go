@@ -190,6 +190,10 @@ func (s *serverStream) SendMsg(m any) error {
 	return s.ServerStream.SendMsg(m)
 }
 
+// Unmatched is [Call.Method] of what the caller asks for and the service does not
+// have, over gRPC and HTTP alike: a name that anybody can make up is no label.
+const Unmatched = "unmatched"
+
 // SplitMethod cuts "/orders.v1.Orders/Get" into service and method. What does
 // not have that form is a method without a service.
 func SplitMethod(fullMethod string) (service, method string) {

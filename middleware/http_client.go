@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"sync"
 	"time"
 )
 
@@ -21,7 +20,8 @@ const maxErrorBody = 64 << 10
 // an attempt with the same request.
 //
 // A response of 400 and above is an error of the chain ([HTTPError]); when it
-// is final the caller gets the response itself, as from any RoundTripper. The
+// is final the caller gets the response itself, as from any RoundTripper, be it
+// that its body has not come as a whole: then reading it ends with an error. The
 // chain runs in a goroutine of its own until the response body is read to its
 // end or closed. A request whose body cannot be had again (GetBody is nil) is
 // sent once at most.
@@ -139,14 +139,18 @@ func (c *httpClientCall) attempt(ctx context.Context) error {
 	resp.Request = c.request
 	if resp.StatusCode >= http.StatusBadRequest {
 		head, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody+1))
-		if err != nil {
+		if err != nil && errors.Is(ctx.Err(), context.Canceled) {
 			_ = resp.Body.Close()
 			return withContextError(ctx, err)
 		}
 		outcome := newHTTPError(resp, head)
-		if len(head) <= maxErrorBody {
+		if err != nil || len(head) <= maxErrorBody {
 			_ = resp.Body.Close()
-			resp.Body = io.NopCloser(bytes.NewReader(head))
+			var body io.Reader = bytes.NewReader(head)
+			if err != nil { // the status counts, and whoever reads on is told
+				body = io.MultiReader(body, brokenReader{withContextError(ctx, err)})
+			}
+			resp.Body = io.NopCloser(body)
 			c.failed = resp
 			return outcome
 		}
@@ -162,8 +166,18 @@ func (c *httpClientCall) attempt(ctx context.Context) error {
 // withContextError makes sure that the error of a context that has ended is
 // known for one: net/http returns the context's cause, which can be anything.
 func withContextError(ctx context.Context, err error) error {
-	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
+	if ended := contextError(ctx); ended != nil && !errors.Is(err, ended) {
 		return fmt.Errorf("%w: %w", ended, err)
+	}
+	return err
+}
+
+// contextError is the error of a context that has ended. An attempt may have a time of
+// its own, and that it was over is in the cause.
+func contextError(ctx context.Context) error {
+	err := ctx.Err()
+	if err != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+		return context.DeadlineExceeded
 	}
 	return err
 }
@@ -204,56 +218,20 @@ func (c *httpClientCall) deliver(ctx context.Context, resp *http.Response) error
 		out <- resp
 		return nil
 	}
-	body := &watchedBody{ReadCloser: resp.Body, done: make(chan struct{})}
+	body := &watchedBody{ReadCloser: resp.Body, ctx: ctx, done: make(chan struct{})}
 	resp.Body = body
 	out <- resp
-	select {
-	case <-body.done:
-		if body.err != nil {
-			return withContextError(ctx, body.err)
-		}
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return body.wait()
 }
+
+// brokenReader is the end of a body that has not come as a whole.
+type brokenReader struct{ err error }
+
+func (r brokenReader) Read([]byte) (int, error) { return 0, r.err }
 
 type prefixedBody struct {
 	io.Reader
 	io.Closer
-}
-
-// watchedBody tells when the caller has finished with a response body.
-type watchedBody struct {
-	io.ReadCloser
-
-	once sync.Once
-	done chan struct{}
-	err  error // written before done is closed
-}
-
-func (b *watchedBody) finish(err error) {
-	b.once.Do(func() {
-		b.err = err
-		close(b.done)
-	})
-}
-
-func (b *watchedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	switch {
-	case errors.Is(err, io.EOF):
-		b.finish(nil)
-	case err != nil:
-		b.finish(err)
-	}
-	return n, err
-}
-
-func (b *watchedBody) Close() error {
-	err := b.ReadCloser.Close()
-	b.finish(nil)
-	return err
 }
 
 // httpIdempotency is what RFC 9110, section 9.2 says of the method.

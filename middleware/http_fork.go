@@ -57,6 +57,13 @@ func (r *race) won(c *httpClientCall) bool {
 	return true
 }
 
+// answered reports whether an attempt has won.
+func (r *race) answered() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.winner != nil
+}
+
 // raced makes an attempt beside others.
 func (c *httpClientCall) raced(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -70,6 +77,15 @@ func (c *httpClientCall) raced(ctx context.Context) error {
 		return ErrAnswered
 	}
 	return err
+}
+
+// Answered reports whether an attempt with a forked HTTP call is of no use any
+// more, because another one has handed its response to the caller; it would end
+// with [ErrAnswered]. It is always false over other transports, where an attempt
+// has ended when it is answered. It may be called while attempts run.
+func (c *Call) Answered() bool {
+	h, ok := c.transport.(*httpClientCall)
+	return ok && h.race != nil && h.race.answered()
 }
 
 func (c *httpClientCall) fork() (*Call, bool) {

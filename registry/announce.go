@@ -122,7 +122,12 @@ func (a *announcement) run() {
 		if a.ctx.Err() != nil {
 			break
 		}
-		a.attempted(version, reg != nil, err)
+		doubted, doubt := a.doubt(reg)
+		if err == nil {
+			a.attempted(version, reg != nil, doubt)
+		} else {
+			a.attempted(version, reg != nil, err)
+		}
 
 		lost := lostOf(reg)
 		switch {
@@ -132,6 +137,7 @@ func (a *announcement) run() {
 			case <-a.ctx.Done():
 			case <-a.wake:
 			case <-lost:
+			case <-doubted:
 			}
 		case pause(a.ctx, failures, reachable, a.wake, lost):
 			failures = 0
@@ -169,6 +175,18 @@ func lostOf(reg Registration) <-chan struct{} {
 		return nil
 	}
 	return reg.Lost()
+}
+
+// doubt is why a registration is not kept alive, nil where it is or does not tell.
+func (a *announcement) doubt(reg Registration) (changed <-chan struct{}, err error) {
+	d, ok := reg.(Doubtful)
+	if !ok {
+		return nil, nil
+	}
+	if changed, err = d.Doubt(); err != nil {
+		err = fmt.Errorf("keep %s/%s: %w", a.service, a.id, err)
+	}
+	return changed, err
 }
 
 // closed reports whether the channel, which may be nil, is closed.

@@ -193,6 +193,66 @@ func TestLostEntry(t *testing.T) {
 	})
 }
 
+// An entry that is not kept alive is told long before it is lost, and stays what it is
+// until then.
+func TestDoubt(t *testing.T) {
+	bubble(t, func(t *testing.T, d *fakeDriver, r *Registry, s *spy) {
+		inst := valid()
+		if err := r.Announce(t.Context(), inst); err != nil {
+			t.Fatal(err)
+		}
+		since := r.Status().Since
+		advance(time.Minute)
+		d.doubt(errDown)
+		synctest.Wait()
+		if got := r.Status(); got.State != Registered || !errors.Is(got.Err, errDown) || !got.Since.Equal(since) {
+			t.Errorf("Status = %+v, want registered, with the doubt", got)
+		}
+		advance(time.Minute)
+		inst.Weight++
+		if err := r.Announce(t.Context(), inst); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := r.Status(); !errors.Is(got.Err, errDown) {
+			t.Errorf("Status = %+v after an update, want the doubt still", got)
+		}
+		d.doubt(nil)
+		synctest.Wait()
+		if got := r.Status(); got.State != Registered || got.Err != nil {
+			t.Errorf("Status = %+v, want registered without a doubt", got)
+		}
+		if n := len(d.attempts()); n != 1 || len(d.arrived()) != 2 {
+			t.Errorf("%d registrations and %d writes, want one and the update", n, len(d.arrived()))
+		}
+		var errs []bool
+		for _, e := range s.all() {
+			errs = append(errs, e.(AnnouncementChanged).Err != nil)
+		}
+		if len(errs) != 3 || errs[0] || !errs[1] || errs[2] {
+			t.Errorf("told with errors: %v, want the doubt and its end once each", errs)
+		}
+	})
+}
+
+// A doubt about one of several announcements is not hidden by the others.
+func TestStatusHasTheDoubt(t *testing.T) {
+	bubble(t, func(t *testing.T, d *fakeDriver, r *Registry, _ *spy) {
+		for _, id := range []string{"a", "b"} {
+			inst := valid()
+			inst.ID = id
+			if err := r.Announce(t.Context(), inst); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d.doubt(errDown) // about the last one
+		synctest.Wait()
+		if got := r.Status(); got.State != Registered || !errors.Is(got.Err, errDown) {
+			t.Errorf("Status = %+v, want the doubt", got)
+		}
+	})
+}
+
 // Two processes with one ID take the entry away from each other for ever.
 func TestLossesInARowBackOff(t *testing.T) {
 	bubble(t, func(t *testing.T, d *fakeDriver, r *Registry, _ *spy) {

@@ -94,8 +94,17 @@ func (d *fakeDriver) Register(ctx context.Context, inst Instance, _ time.Duratio
 }
 
 type fakeRegistration struct {
+	Doubts
+
 	driver *fakeDriver
 	lost   chan struct{}
+}
+
+// doubt says whether the current entry is kept alive.
+func (d *fakeDriver) doubt(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.current.SetDoubt(err)
 }
 
 func (r *fakeRegistration) Update(ctx context.Context, inst Instance) error {

@@ -35,10 +35,10 @@ const (
 // read by other programs. JSON fields that this version does not know are
 // kept: decoding and encoding again does not lose them.
 type Instance struct {
-	// ID tells the instance from all others of its service. Like Service it is
-	// 1 to 253 letters, digits, '.', '_', '-' or ':', not beginning with '.'.
+	// ID tells the instance from all others of its service. It is 1 to 253
+	// letters, digits, '.', '_', '-' or ':', not beginning with '.'.
 	ID string
-	// Service is the name that clients ask for.
+	// Service is the name that clients ask for: as ID, but without ':'.
 	Service string
 	// Version is the version of the service's code; may be empty.
 	Version string
@@ -69,18 +69,18 @@ type Instance struct {
 // zero Weight and an empty State are valid.
 func (i Instance) Validate() error {
 	var errs []error
-	check := func(field, value string) {
-		if err := validName(value); err != nil {
+	check := func(field, value string, valid func(string) error) {
+		if err := valid(value); err != nil {
 			errs = append(errs, fmt.Errorf("%s %q: %w", field, value, err))
 		}
 	}
-	check("id", i.ID)
-	check("service", i.Service)
+	check("id", i.ID, validName)
+	check("service", i.Service, validService)
 	if len(i.Endpoints) == 0 {
 		errs = append(errs, errors.New("endpoints: must have at least one, such as grpc=10.0.0.1:9000"))
 	}
 	for _, name := range sortedKeys(i.Endpoints) {
-		check("endpoint name", name)
+		check("endpoint name", name, validName)
 		if err := validAddress(i.Endpoints[name]); err != nil {
 			errs = append(errs, fmt.Errorf("endpoint %s %q: %w", name, i.Endpoints[name], err))
 		}
@@ -128,6 +128,14 @@ func (i Instance) withDefaults() Instance {
 		i.State = Up
 	}
 	return i
+}
+
+// validService accepts a name that a client can ask for.
+func validService(name string) error {
+	if strings.Contains(name, ":") {
+		return errors.New("must not contain ':', behind which a URL has the port")
+	}
+	return validName(name)
 }
 
 // validName accepts what is safe as one segment of a key, a file name and a

@@ -27,6 +27,7 @@ func TestValidate(t *testing.T) {
 		{"letter beyond ASCII", func(i *Instance) { i.Service = "ordérs" }, `service "ordérs": must consist of letters`},
 		{"parent directory", func(i *Instance) { i.Service = ".." }, "must not begin with '.'"},
 		{"long id", func(i *Instance) { i.ID = strings.Repeat("x", 254) }, "must not be longer than 253 bytes"},
+		{"address for a service", func(i *Instance) { i.Service = "orders:9000" }, `service "orders:9000": must not contain ':'`},
 		{"no endpoints", func(i *Instance) { i.Endpoints = nil }, "endpoints: must have at least one"},
 		{"no endpoint name", func(i *Instance) { i.Endpoints[""] = "h:1" }, `endpoint name "": must not be empty`},
 		{"no port", func(i *Instance) { i.Endpoints["grpc"] = "h" }, `endpoint grpc "h": must be host:port`},

@@ -67,8 +67,8 @@ type Status struct {
 	// Override is what an operator wants of that announcement's instance; nil
 	// if nothing.
 	Override *Override
-	// Err is why that announcement's last attempt failed or its entry was
-	// lost; nil if all is well.
+	// Err is why that announcement's last attempt failed, its entry was lost, or
+	// is about to be because it cannot be kept alive; nil if all is well.
 	Err error
 }
 
@@ -221,7 +221,9 @@ func (r *Registry) Status() Status {
 		status = *r.ended
 	}
 	for _, id := range sortedKeys(r.announcements) {
-		if s := r.announcements[id].status(); s.State.severity() > status.State.severity() {
+		s := r.announcements[id].status()
+		worse := s.State.severity() - status.State.severity()
+		if worse > 0 || worse == 0 && status.Err == nil && s.Err != nil {
 			status = s
 		}
 	}

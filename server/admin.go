@@ -48,7 +48,7 @@ func (s *Server) newAdmin() (*http.Server, error) {
 		}
 	}
 	slices.Sort(listed)
-	pages["/debug/{$}"] = indexPage(s.cfg.Service, listed)
+	pages["/debug/{$}"] = s.indexPage(listed)
 	pages["/{$}"] = http.RedirectHandler("/debug/", http.StatusFound)
 	guard, err := debugGuard(s.cfg.Debug)
 	if err != nil {
@@ -155,20 +155,38 @@ func WriteView(w http.ResponseWriter, r *http.Request, status int, title string,
 	_ = page.Execute(w, pageData{Title: title, Body: string(body)})
 }
 
-func indexPage(service string, links []string) http.Handler {
+// aboutProfiler is what the index says of the one page that is always there.
+const aboutProfiler = "Where time, memory and goroutines go: the Go profiler."
+
+func (s *Server) indexPage(paths []string) http.Handler {
+	index := indexData{Service: s.cfg.Service, Pages: paths, About: map[string]string{"/debug/pprof/": aboutProfiler}}
+	maps.Copy(index.About, s.cfg.About)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		now := index
+		if s.cfg.Status != nil {
+			now.Status = s.cfg.Status()
+		}
 		if !strings.Contains(r.Header.Get("Accept"), "text/html") {
-			WriteView(w, r, http.StatusOK, service, map[string]any{"service": service, "pages": links})
+			WriteView(w, r, http.StatusOK, now.Service, now)
 			return
 		}
+		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_ = page.Execute(w, pageData{Title: service, Links: links})
+		_ = page.Execute(w, pageData{Title: now.Service, Index: &now})
 	})
+}
+
+// indexData is what /debug/ answers.
+type indexData struct {
+	Service string            `json:"service"`
+	Status  string            `json:"status,omitempty"`
+	Pages   []string          `json:"pages"`
+	About   map[string]string `json:"about"`
 }
 
 type pageData struct {
 	Title string
-	Links []string
+	Index *indexData
 	Body  string
 }
 
@@ -181,10 +199,13 @@ var page = template.Must(template.New("page").Parse(`<!doctype html>
 body{max-width:60rem;margin:2rem auto;padding:0 1rem}
 pre{overflow:auto;padding:1rem;border:1px solid #8886;border-radius:.5rem;font:13px/1.45 ui-monospace,monospace}
 nav{font-size:.9rem}
+li{margin:.3rem 0}
 </style></head><body>
 <nav><a href="/debug/">all pages</a></nav>
 <h1>{{.Title}}</h1>
-{{with .Links}}<ul>{{range .}}<li><a href="{{.}}">{{.}}</a></li>{{end}}</ul>{{end}}
+{{with .Index}}{{with .Status}}<p>{{.}}</p>
+{{end}}<ul>{{$about := .About}}{{range .Pages}}<li><a href="{{.}}">{{.}}</a>{{with index $about .}}<br>{{.}}{{end}}</li>
+{{end}}</ul>{{end}}
 {{with .Body}}<pre>{{.}}</pre>{{end}}
 </body></html>
 `))

@@ -22,11 +22,13 @@ type TLSReloaded struct {
 	NotAfter time.Time
 }
 
-// TLSRejected says that changed files are not good. What they held before stays
-// in use.
+// TLSRejected says that changed files are not good, or that the certificate in use
+// has expired. What they held before stays in use.
 type TLSRejected struct {
 	// Err says which file, and what is wrong.
 	Err error
+	// Kept is set where what stays in use is good.
+	Kept bool
 }
 
 // The reasons of a [TLSRefused].
@@ -55,6 +57,18 @@ type TLSRefused struct {
 	Err error
 }
 
+// TLSPlain says that callers without TLS were served, which permissive mode lets.
+// It is told at most once in 10 s for each listener.
+type TLSPlain struct {
+	// Listener is the name of the listener, grpc or http.
+	Listener string
+	// Remote is the address of the last one.
+	Remote string
+	// Times is how many connections there were since it was last told.
+	Times int
+}
+
+func (TLSPlain) event()    {}
 func (TLSReloaded) event() {}
 func (TLSRejected) event() {}
 func (TLSRefused) event()  {}

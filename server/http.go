@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -87,7 +88,7 @@ func newWeb(cfg *Config, chain []middleware.Middleware) (*web, error) {
 			return nil, fmt.Errorf("build server: %w", err)
 		}
 	}
-	w.unmatched = middleware.HTTPServerFunc(w.service, unmatchedHTTPPattern, w.guard(w.nothing), nil, chain...)
+	w.unmatched = middleware.HTTPServerFunc(w.service, middleware.Unmatched, w.guard(w.nothing), nil, chain...)
 	return w, nil
 }
 
@@ -135,7 +136,7 @@ func (w *web) finish() error {
 	call := func(rw http.ResponseWriter, r *http.Request) error {
 		return grpcweb.Serve(w.local, r.URL.Path, rw, r)
 	}
-	w.noCall = w.around(unmatchedHTTPPattern, call, grpcweb.Fail)
+	w.noCall = w.around(middleware.Unmatched, call, grpcweb.Fail)
 	for _, method := range w.local.Methods() {
 		w.calls[method] = w.around(method[1:], call, grpcweb.Fail)
 	}
@@ -338,10 +339,14 @@ func (s *Server) Handle(pattern string, h http.Handler) {
 	s.routed = true
 }
 
+// ErrNoHTTP is that of [Server.Listen] where something is registered for HTTP and
+// nothing listens for it.
+var ErrNoHTTP = errors.New("there are routes but no listener; set server.http.addr, for instance to :8080")
+
 // checkHTTPLocked adds what only is known once everything is registered.
 func (s *Server) checkHTTPLocked() {
 	if s.routed && s.cfg.Addrs[HTTP] == "" && s.cfg.Listeners[HTTP] == nil {
-		s.failLockedf("handle HTTP: there are routes but no listener; set server.http.addr, for instance to :8080")
+		s.failLockedf("handle HTTP: %w", ErrNoHTTP)
 	}
 	if err := s.web.finish(); err != nil {
 		s.errs = append(s.errs, err)

@@ -49,13 +49,12 @@ const (
 // 10 s); the age makes clients of a load balancer without discovery spread out
 // again.
 const (
-	MinPing              = 5 * time.Second
-	MaxConnectionAge     = 30 * time.Minute
-	MaxConnectionGrace   = 30 * time.Second
-	ReadHeaderTimeout    = 10 * time.Second
-	IdleTimeout          = 2 * time.Minute
-	maxHeaderBytes       = 64 << 10
-	unmatchedHTTPPattern = "unmatched"
+	MinPing            = 5 * time.Second
+	MaxConnectionAge   = 30 * time.Minute
+	MaxConnectionGrace = 30 * time.Second
+	ReadHeaderTimeout  = 10 * time.Second
+	IdleTimeout        = 2 * time.Minute
+	maxHeaderBytes     = 64 << 10
 )
 
 // streamWorkers are the goroutines that wait for gRPC calls. Calls come in bursts,
@@ -93,6 +92,10 @@ type Config struct {
 	// Admin are the pages of the admin listener by pattern; those below
 	// /debug/ are guarded by Debug.
 	Admin map[string]http.Handler
+	// About says in a sentence what each of these pages shows, by path, and Status
+	// how the process is: the index has both. Each may be nil.
+	About  map[string]string
+	Status func() string
 	// Debug says who may read /debug/ and use reflection on the admin
 	// listener: off, loopback or all; "" means loopback.
 	Debug string
@@ -127,6 +130,7 @@ type Server struct {
 	endWatch  context.CancelFunc
 	web       *web
 	shared    bool // gRPC and HTTP are one listener
+	directory func() directory
 
 	mu        sync.Mutex
 	routed    bool    // something was registered for HTTP
@@ -157,12 +161,14 @@ func New(cfg Config) (*Server, error) {
 			return nil, err
 		}
 	}
+	s.directory = sync.OnceValue(s.newDirectory)
 	s.stopping, s.endWatch = context.WithCancel(context.Background())
 	chain := append([]middleware.Middleware{s.activity.middleware}, cfg.Middleware...)
 	s.cfg.Middleware = chain
 	opts := append([]grpc.ServerOption{
 		grpc.UnaryInterceptor(middleware.UnaryServer(chain...)),
-		grpc.StreamInterceptor(middleware.StreamServer(chain...)),
+		grpc.StreamInterceptor(s.nameUnmatched(middleware.StreamServer(chain...))),
+		grpc.UnknownServiceHandler(s.unmatched),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: MinPing, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: MaxConnectionAge, MaxConnectionAgeGrace: MaxConnectionGrace}),
 		// Workers keep their grown stacks; a new goroutine for each call grows

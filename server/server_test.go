@@ -697,21 +697,33 @@ func TestAdminIndex(t *testing.T) {
 	cfg := loopback()
 	view := server.View("config <x>", func(*http.Request) any { return map[string]string{"a": "<b>"} })
 	cfg.Admin = map[string]http.Handler{"/health": view, "GET /debug/log": view, "PUT /debug/log": view, "/debug/config": view, "/debug/bad": server.View("bad", func(*http.Request) any { return func() {} })}
+	cfg.About = map[string]string{"/debug/config": "What is <set>."}
+	status := "Health: ok."
+	cfg.Status = func() string { return status }
 	_, at := serve(t, cfg, nil)
 	url := "http://" + at[server.Admin]
 
 	st, header, body := get(t, url+"/debug/")
 	var index struct {
-		Service string   `json:"service"`
-		Pages   []string `json:"pages"`
+		Service string            `json:"service"`
+		Pages   []string          `json:"pages"`
+		Status  string            `json:"status"`
+		About   map[string]string `json:"about"`
 	}
 	if err := json.Unmarshal([]byte(body), &index); err != nil || st != 200 || !strings.HasPrefix(header.Get("Content-Type"), "application/json") {
 		t.Fatalf("%d %q, %v", st, body, err)
 	}
-	if want := []string{"/debug/bad", "/debug/config", "/debug/log", "/debug/pprof/", "/health"}; index.Service != "test" || !slices.Equal(index.Pages, want) {
+	if want := []string{"/debug/bad", "/debug/config", "/debug/log", "/debug/pprof/", "/health"}; index.Service != "test" || !slices.Equal(index.Pages, want) ||
+		index.Status != status || index.About["/debug/config"] != "What is <set>." || index.About["/debug/pprof/"] == "" {
 		t.Errorf("index %+v", index)
 	}
+	status = "Health: <degraded>."
 	st, header, body = get(t, url+"/debug/", "Accept", "text/html,application/xhtml+xml")
+	for _, want := range []string{"<p>Health: &lt;degraded&gt;.</p>", `<a href="/debug/config">/debug/config</a><br>What is &lt;set&gt;.`, `<a href="/health">/health</a></li>`} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the index lacks %q:\n%s", want, body)
+		}
+	}
 	if st != 200 || !strings.HasPrefix(header.Get("Content-Type"), "text/html") || !strings.Contains(body, `<a href="/debug/config">`) {
 		t.Errorf("%d %v\n%s", st, header, body)
 	}

@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"plinth.internal/middleware"
 	"plinth.internal/server/gateway"
 )
 
@@ -19,7 +20,7 @@ func (s *Server) Services() map[string]grpc.ServiceInfo { return s.grpc.GetServi
 func (s *Server) Methods() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := []string{unmatchedHTTPPattern}
+	out := []string{middleware.Unmatched}
 	for _, h := range s.web.handled {
 		out = append(out, h.pattern)
 	}

@@ -91,6 +91,9 @@ type TLSStatus struct {
 	Files string
 	// NotAfter is when the certificate in use expires.
 	NotAfter time.Time
+	// RenewBy is when it should have been renewed: seven days before, or a third
+	// of its life if that is less.
+	RenewBy time.Time
 	// Err is why what the files hold is not in use, or why what is in use is
 	// of no use any more; nil while all is well.
 	Err error
@@ -102,7 +105,7 @@ func (s *Server) TLSStatus() (status TLSStatus, ok bool) {
 		return TLSStatus{}, false
 	}
 	set := s.secure.set
-	return TLSStatus{Files: set.Files().String(), NotAfter: set.Current().NotAfter(), Err: set.Err(time.Now())}, true
+	return TLSStatus{Files: set.Files().String(), NotAfter: set.Current().NotAfter(), RenewBy: set.Current().RenewBy(), Err: set.Err(time.Now())}, true
 }
 
 // secure is the TLS of one server.
@@ -110,6 +113,7 @@ type secure struct {
 	cfg      TLS
 	set      *tlsfiles.Set
 	refusals refusals
+	plain    refusals // of nobody: the callers without TLS, by the listener
 }
 
 func newSecure(cfg TLS) (*secure, error) {
@@ -137,11 +141,14 @@ func (s *secure) follow(ctx context.Context) {
 		for _, e := range s.refusals.due(time.Now()) {
 			s.cfg.Events(e)
 		}
+		for _, e := range s.plain.due(time.Now()) {
+			s.cfg.Events(e.served())
+		}
 		return sets
 	}
 	tlsfiles.Follow(ctx, each, func(set *tlsfiles.Set, err error) {
 		if err != nil {
-			s.cfg.Events(TLSRejected{Err: fmt.Errorf("server.tls: %w", err)})
+			s.cfg.Events(TLSRejected{Err: fmt.Errorf("server.tls: %w", err), Kept: set.Current().Valid(time.Now()) == nil})
 			return
 		}
 		s.cfg.Events(TLSReloaded{Files: set.Files().String(), NotAfter: set.Current().NotAfter()})
@@ -308,6 +315,11 @@ func (k *refusal) tellLocked(now time.Time) (TLSRefused, bool) {
 	e.Times = k.times
 	k.told, k.times, k.last = now, 0, TLSRefused{}
 	return e, true
+}
+
+// served makes of a refusal what it is in permissive mode.
+func (e TLSRefused) served() TLSPlain {
+	return TLSPlain{Listener: e.Listener, Remote: e.Remote, Times: e.Times}
 }
 
 // due are the events that were held back long enough.

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"plinth.internal/middleware"
 )
 
 const (
@@ -119,6 +121,12 @@ func (l *tlsListener) handshake(raw net.Conn) {
 	if t, ok := conn.(*tls.Conn); ok && l.offers {
 		conn = &offeredConn{t, slices.Contains(offered, "http/1.1")}
 	}
+	if p, ok := conn.(*peeked); ok { // in permissive mode
+		e := TLSRefused{Listener: l.name, Remote: p.RemoteAddr().String(), Reason: l.name}
+		if e, ok := l.secure.plain.add(time.Now(), e); ok {
+			l.secure.cfg.Events(e.served())
+		}
+	}
 	if err == nil && l.hand(accepted{conn: conn}) {
 		return
 	}
@@ -140,7 +148,8 @@ func (l *tlsListener) linger(raw net.Conn, err error) {
 	defer context.AfterFunc(l.ctx, func() { _ = raw.Close() })()
 	_ = raw.SetDeadline(time.Now().Add(lingerTimeout)) // if this errs it is closed already
 	if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && plain.Conn != nil && l.name == HTTP {
-		_, _ = io.WriteString(raw, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n"+
+		_, _ = io.WriteString(raw, "HTTP/1.1 400 Bad Request\r\nConnection: close, "+middleware.HeaderWantsTLS+"\r\n"+
+			middleware.HeaderWantsTLS+": 1\r\nContent-Type: text/plain\r\n\r\n"+
 			"this port speaks TLS: call it by https, with Plinth set clients.<service>.tls.mode to tls or mtls\n")
 	}
 	if half, ok := raw.(interface{ CloseWrite() error }); ok {

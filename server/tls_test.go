@@ -232,7 +232,7 @@ func TestAlertArrives(t *testing.T) {
 func TestPermissive(t *testing.T) {
 	a := tlstest.NewAuthority(t, "a")
 	d := tlstest.NewDir(t, t.TempDir(), a.PEM(), a.Issue(t, "orders"))
-	_, at, _ := tlsServer(t, d, func(c *server.TLS) { c.Permissive = true })
+	_, at, events := tlsServer(t, d, func(c *server.TLS) { c.Permissive = true })
 	good := caller(t, a.PEM(), a.Issue(t, "billing"))
 	if err := invoke(t, at[server.GRPC], good); err != nil {
 		t.Errorf("gRPC with TLS: %v", err)
@@ -243,8 +243,20 @@ func TestPermissive(t *testing.T) {
 	if got, err := ask(t, "https://"+at[server.HTTP]+"/who", good, false); err != nil || got != "HTTP/1.1 billing" {
 		t.Errorf("HTTP with TLS: %q, %v", got, err)
 	}
-	if code, _, got := get(t, "http://"+at[server.HTTP]+"/who"); code != http.StatusOK || got != "HTTP/1.1 nobody" {
-		t.Errorf("HTTP without: %d %q", code, got)
+	for range 2 {
+		if code, _, got := get(t, "http://"+at[server.HTTP]+"/who"); code != http.StatusOK || got != "HTTP/1.1 nobody" {
+			t.Errorf("HTTP without: %d %q", code, got)
+		}
+	}
+	told := map[string]int{}
+	events.find(func(e server.TLSEvent) bool {
+		if e, ok := e.(server.TLSPlain); ok && e.Times == 1 && strings.HasPrefix(e.Remote, "127.0.0.1:") {
+			told[e.Listener]++
+		}
+		return false
+	})
+	if told[server.GRPC] != 1 || told[server.HTTP] != 1 {
+		t.Errorf("callers without TLS were told %v times, want once for each listener", told)
 	}
 	if err := invoke(t, at[server.GRPC], caller(t, a.PEM(), tlstest.Pair{})); err == nil || !strings.Contains(err.Error(), "certificate required") {
 		t.Errorf("gRPC with TLS and no certificate: %v, want it refused", err)

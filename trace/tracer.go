@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -195,8 +196,8 @@ func newExporter(endpoint string) (sdktrace.SpanExporter, error) {
 		return nil, errors.New("open trace exporter: the endpoint has a user or a password in it, which would be shown with the rest of it; " +
 			"give the exporter its headers in OTEL_EXPORTER_OTLP_HEADERS instead")
 	}
-	if err != nil || u.Host == "" {
-		return nil, fmt.Errorf("open trace exporter: endpoint %q is not a URL such as http://host:4318 or grpc://host:4317", endpoint)
+	if err := checkEndpoint(u, err); err != nil {
+		return nil, fmt.Errorf("open trace exporter: endpoint %q %w", endpoint, err)
 	}
 	ctx := context.Background() // neither exporter dials here
 	switch u.Scheme {
@@ -208,10 +209,31 @@ func newExporter(endpoint string) (sdktrace.SpanExporter, error) {
 		return otlptracehttp.New(ctx, opts...)
 	case "grpc":
 		return otlptracegrpc.New(ctx, otlptracegrpc.WithEndpoint(u.Host), otlptracegrpc.WithInsecure())
-	case "grpcs":
+	default: // grpcs
 		return otlptracegrpc.New(ctx, otlptracegrpc.WithEndpoint(u.Host))
 	}
-	return nil, fmt.Errorf("open trace exporter: endpoint %q has scheme %q, want http, https, grpc or grpcs", endpoint, u.Scheme)
+}
+
+// CheckEndpoint returns what is wrong with a [Config.Endpoint] that is not empty, as a
+// text that completes the sentence "the endpoint …"; nil for nothing. That it has no
+// user and no password is for [New] to say.
+func CheckEndpoint(endpoint string) error { return checkEndpoint(url.Parse(endpoint)) }
+
+func checkEndpoint(u *url.URL, err error) error {
+	if err != nil || u.Hostname() == "" {
+		return errors.New("is not a URL such as http://host:4318 or grpc://host:4317")
+	}
+	switch u.Scheme {
+	case "http", "https", "grpc", "grpcs":
+	default:
+		return fmt.Errorf("has scheme %q, want http, https, grpc or grpcs", u.Scheme)
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return fmt.Errorf("has port %s, want one from 1 to 65535", port)
+		}
+	}
+	return nil
 }
 
 // exporter tells of failed exports, which the SDK would hand to a process-wide

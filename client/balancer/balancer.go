@@ -45,6 +45,9 @@ const (
 	Succeeded
 	// Failed means that the endpoint did not do its work.
 	Failed
+	// Refused means that the endpoint turned the attempt away, being too busy. It
+	// makes calls to it as dear as Failed does; see [Recent] for the difference.
+	Refused
 )
 
 // Gate lets another policy keep an endpoint from being picked, such as one that
@@ -69,6 +72,9 @@ type Member struct {
 	// means long ago. See [SlowStart]. Another time than before means another
 	// process, of which nothing is known.
 	Started time.Time
+	// Back says that the instance was lost, and has announced itself again. What was
+	// measured while it was lost says nothing about it now, and is forgotten.
+	Back bool
 	// Gate says when the endpoint may be picked; nil means always.
 	Gate Gate
 }
@@ -86,8 +92,8 @@ type Set struct {
 // endpoints in the same order. An address that was there before keeps its
 // record; an address that is given twice yields the same endpoint twice, with
 // the weight and the gate given last. If the Started of a known address changes,
-// what was measured there is forgotten; attempts in flight still count until they
-// end. The record of an address that is gone is forgotten here; attempts that are
+// what was measured there is forgotten, as it is for a member that is Back; attempts
+// in flight still count until they end. The record of an address that is gone is forgotten here; attempts that are
 // still in flight on it end on the old record.
 func (s *Set) Update(now time.Time, members []Member) []*Endpoint {
 	s.mu.Lock()
@@ -106,7 +112,7 @@ func (s *Set) Update(now time.Time, members []Member) []*Endpoint {
 		if e == nil {
 			e = newEndpoint(m.Addr, &s.fleet)
 		}
-		if e.warm.replacedBy(m.Started) {
+		if m.Back || e.warm.replacedBy(m.Started) {
 			e.forget()
 		}
 		e.set(m)

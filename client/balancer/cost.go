@@ -122,9 +122,9 @@ func decay(age int64, tau time.Duration) float64 {
 type Stats struct {
 	// InFlight is the number of this client's attempts that have not ended.
 	InFlight int64
-	// Calls is the number of attempts that ended with Succeeded or Failed.
+	// Calls is the number of attempts that ended with Succeeded, Failed or Refused.
 	Calls uint64
-	// Failures is how many of these failed.
+	// Failures is how many of these did not succeed.
 	Failures uint64
 	// Latency is the last known latency, as the server reports it, else as it was
 	// measured; 0 while it is unknown.

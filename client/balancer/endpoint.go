@@ -45,6 +45,7 @@ type Endpoint struct {
 	way        float64 // what measured latencies have beyond what the server tells
 	wayAt      int64
 	process    uint32 // counts the processes seen at the address
+	recent     recent
 }
 
 func newEndpoint(addr string, f *fleet) *Endpoint {
@@ -76,6 +77,7 @@ func (e *Endpoint) forget() {
 	e.process++
 	e.head, e.tail = nil, nil
 	e.way, e.wayAt = 0, 0
+	e.recent = recent{}
 	for _, n := range []*atomic.Int64{&e.oldest, &e.latencyAt, &e.reported, &e.reportAt, &e.toldAt, &e.ownAt, &e.orcaSince, &e.orcaAt} {
 		n.Store(0)
 	}
@@ -122,6 +124,7 @@ func (e *Endpoint) begin(now time.Time, c *Call, stream bool) {
 	e.fleet.inFlight.Add(1)
 	e.mu.Lock()
 	e.inFlight.Add(1)
+	e.recent.bucket(at).picks++
 	*c = Call{begun: at, process: e.process, stream: stream}
 	if !stream {
 		if c.prev = e.tail; c.prev == nil {
@@ -172,12 +175,13 @@ func (e *Endpoint) End(now time.Time, c *Call, outcome Outcome) {
 		e.unlink(c)
 		took = float64(max(at-c.begun, 0))
 	}
+	e.recent.end(at, outcome)
 	sample := e.learn(at, took, outcome)
 	e.mu.Unlock()
 
 	e.fleet.ended.Store(at)
 	if outcome != Ignored {
-		e.fleet.outcome(at, outcome == Failed, sample)
+		e.fleet.outcome(at, outcome != Succeeded, sample)
 	}
 }
 
@@ -218,7 +222,7 @@ func (e *Endpoint) learn(at int64, took float64, outcome Outcome) (sample float6
 		}
 		e.setLatency(at, expected, took, share)
 		return took
-	case Failed:
+	case Failed, Refused:
 		e.failures.Add(1)
 		e.count(at, 1)
 	}

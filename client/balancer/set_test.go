@@ -64,13 +64,15 @@ func TestSetForgetsAnotherProcess(t *testing.T) {
 	tests := []struct {
 		name        string
 		before, now time.Time
+		back        bool
 		forgets     bool
 	}{
-		{"same start", early, early, false},
-		{"another start", early, late, true},
-		{"start not told at first", time.Time{}, late, false},
-		{"start no longer told", early, time.Time{}, false},
-		{"same moment in another zone", early, early.In(time.FixedZone("x", 3600)), false},
+		{"same start", early, early, false, false},
+		{"another start", early, late, false, true},
+		{"same start, lost and back", early, early, true, true},
+		{"start not told at first", time.Time{}, late, false, false},
+		{"start no longer told", early, time.Time{}, false, false},
+		{"same moment in another zone", early, early.In(time.FixedZone("x", 3600)), false, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -82,7 +84,7 @@ func TestSetForgetsAnotherProcess(t *testing.T) {
 			call(e, noon, time.Second, Failed)
 			e.Report(noon, Report{InFlight: 50, Latency: time.Second, Failures: 0.5, QPS: 1, Utilization: 1})
 
-			if again := set.Update(noon, []Member{{Addr: "a", Started: tt.now}})[0]; again != e {
+			if again := set.Update(noon, []Member{{Addr: "a", Started: tt.now, Back: tt.back}})[0]; again != e {
 				t.Fatal("the endpoint is another one")
 			}
 			stats := e.Stats(noon.Add(time.Second))

@@ -121,14 +121,68 @@ func TestTrialThatSaysNothing(t *testing.T) {
 	if !hangs.Trial() || !second.Trial() {
 		t.Fatal("these are no trials")
 	}
-	if got := f.records[0].End(f.now, hangs, Succeeded); got.Kind != None {
-		t.Errorf("the trial that hung decided: %+v", got)
+	for _, outcome := range []Outcome{Failed, Ignored} {
+		if got := f.records[0].End(f.now, hangs, outcome); got.Kind != None {
+			t.Errorf("the trial that hung decided: %+v", got)
+		}
+		f.expect(t, "011")
 	}
-	f.expect(t, "011")
 	if got := f.records[0].End(f.now, second, Succeeded); got.Kind != Returned {
 		t.Errorf("came of the second trial: %+v", got)
 	}
 	f.expect(t, "111")
+}
+
+// TestTrialsThatLastLong: where attempts outlast Max and keep coming, each trial is
+// overtaken by the next one, and is a good word for the instance all the same.
+func TestTrialsThatLastLong(t *testing.T) {
+	for name, end := range map[string]func(*Record, time.Time, Ticket) Change{
+		"succeeded":        func(r *Record, now time.Time, ticket Ticket) Change { return r.End(now, ticket, Succeeded) },
+		"answered, and on": (*Record).Answer,
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(Config{}, 3)
+			r := f.records[0]
+			f.sick(t, 0)
+			f.sleep(DefaultBase)
+			var trials []Ticket
+			for range 4 {
+				trials = append(trials, r.Begin(f.now))
+				f.sleep(DefaultMax)
+			}
+			if got := end(r, f.now, trials[1]); got.Kind != Returned || got.Reason != ReasonTrial {
+				t.Fatalf("came of the trial that was overtaken: %+v", got)
+			}
+			f.expect(t, "111")
+			for i, outcome := range []Outcome{Failed, Succeeded, Ignored, Failed} { // they began before the return
+				if got := r.End(f.now, trials[i], outcome); got.Kind != None {
+					t.Errorf("trial %d decided after the return: %+v", i, got)
+				}
+			}
+			f.expect(t, "111")
+			if got := r.State(f.now); got.Calls != 0 {
+				t.Errorf("state after the return is %+v", got)
+			}
+		})
+	}
+}
+
+// TestAnswerOfNoTrial: only a trial's answer says anything by itself.
+func TestAnswerOfNoTrial(t *testing.T) {
+	f := newFleet(Config{}, 3)
+	r := f.records[0]
+	early := r.Begin(f.now)
+	if got := r.Answer(f.now, early); got.Kind != None || r.State(f.now).Calls != 0 {
+		t.Errorf("came of it: %+v", got)
+	}
+	f.sick(t, 0)
+	if got := r.Answer(f.now, early); got.Kind != None {
+		t.Errorf("an attempt that began before the ejection decided: %+v", got)
+	}
+	f.expect(t, "011")
+	if got := r.End(f.now, early, Succeeded); got.Kind != None {
+		t.Errorf("came of its end: %+v", got)
+	}
 }
 
 // TestStaleOutcomes: what began before an ejection or a return says nothing

@@ -23,10 +23,13 @@
 //
 // Guarantees:
 //   - An ejection lasts Base*2^k, k being the number of ejections before it, at
-//     most Max. When it is over one call is let through, the trial: success
+//     most Max. When it is over one call may be sent there, the trial; which
+//     one, and how soon, is up to whoever picks, and a policy that compares costs
+//     may take thousands of calls to pick an instance that failed. Success
 //     returns the instance, failure ejects it again, and a trial that says
 //     nothing (the caller gave up) leaves the place to the next call, as one
-//     does that takes longer than Max.
+//     does that takes longer than Max. Of such a one success still counts. A
+//     stream has succeeded with its first message ([Record.Answer]).
 //   - Only a real call returns an instance. A health check that says OK never
 //     does: a process can be deadlocked in its handlers and healthy.
 //   - More than MaxEjected of the list, or all of it, is never kept out: when

@@ -76,6 +76,16 @@ func (r *Record) Begin(now time.Time) Ticket {
 	return t
 }
 
+// Answer records that the instance has answered an attempt that goes on: to a trial
+// this is a success. Calling it is optional, and the attempt must still have its
+// [Record.End], which decides nothing then.
+func (r *Record) Answer(now time.Time, t Ticket) Change {
+	if !t.Trial() {
+		return Change{}
+	}
+	return r.endTrial(now, t, Succeeded)
+}
+
 // End records how an attempt ended, and tells what came of it.
 func (r *Record) End(now time.Time, t Ticket, outcome Outcome) Change {
 	if t.Trial() {
@@ -112,8 +122,11 @@ func (r *Record) endTrial(now time.Time, t Ticket, outcome Outcome) Change {
 	defer d.mu.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.gone || t.generation != r.generation.Load() || t.trial != r.trial {
-		return Change{} // it took so long that others have decided
+	if r.gone || t.generation != r.generation.Load() {
+		return Change{} // others have decided
+	}
+	if t.trial != r.trial && outcome != Succeeded {
+		return Change{} // it took so long that another one is under way, which may be luckier
 	}
 	r.trialIn = false
 	switch outcome {

@@ -52,11 +52,14 @@ func newRoot() *cobra.Command {
 		SuggestionsMinimumDistance: 2,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if slices.Contains(os.Args, "--json") { // it may stand behind what could not be read
+			if cmd.Flags().Lookup("json") == nil { // of a command that only has others
+				ui.JSONFlag(cmd)
+			}
+			_ = cmd.Flags().Set("json", "true") // a bool
+		}
 		if cmd.HasSubCommands() && cmd.Flags().NArg() > 0 { // the flag is of a command that there is not
 			return ui.UnknownCommand(cmd, cmd.Flags().Arg(0))
-		}
-		if f := cmd.Flags().Lookup("json"); f != nil && slices.Contains(os.Args, "--json") { // it may stand behind what could not be read
-			_ = f.Value.Set("true") // a bool
 		}
 		return ui.Usage(err.Error(), cmd.CommandPath()+" --help")
 	})

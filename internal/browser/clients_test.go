@@ -56,7 +56,7 @@ func TestClientsPage(t *testing.T) {
 	}
 	want := map[string]string{
 		"billing-well":   `called: nothing is against it, it has \d+ % of the calls`,
-		"billing-sick":   `not called: ejected for failures in a row; one call tries it in \S+`,
+		"billing-sick":   `not called: ejected for failures in a row; one call may try it in \S+`,
 		"billing-leaves": `not called: it is draining, which it or an operator wants, and others can be called`,
 		"billing-lost": `called: nothing is against it, it has \d+ % of the calls; ` +
 			`quarantined: the registry lost it \S+ ago without a word, and it is called for as long as it answers`,

@@ -50,15 +50,17 @@ func testFleetHalfOpen(t *testing.T, g *fleetGroup) {
 		t.Fatal("there is no connection to lose")
 	}
 	client := -1
+	// Connections to other instances may begin at the same local address.
+	lossy := func(l line) bool { return l.Local == local && l.Addr == victim.seen }
 	for _, l := range w.ledger.connected(true, time.Time{}, begun) {
-		if l.Local == local {
+		if lossy(l) {
 			client = l.Client
 		}
 	}
 	var closed time.Duration
 	eventually(t, 20*time.Second, "the connection is closed", func() error {
 		for _, l := range w.ledger.connected(false, begun, time.Now()) {
-			if l.Local == local {
+			if lossy(l) {
 				closed = time.UnixMicro(l.At).Sub(begun)
 				return nil
 			}

@@ -57,10 +57,13 @@ func testFleetPaused(t *testing.T, g *fleetGroup) {
 	side := &fleetSide{fault: "F04: stopped", sick: []*instance{victim}}
 	side.share = w.judgeSilence(victim, stopped, time.Now())
 	// Connections made later count for nothing: the kernel takes them for a
-	// process that is stopped, and nobody answers.
+	// process that is stopped, and nobody answers. Two connections to different
+	// instances may begin at the same local address.
 	old := map[string]bool{}
 	for _, l := range w.ledger.connected(true, time.Time{}, stopped) {
-		old[l.Local] = l.Addr == victim.seen
+		if l.Addr == victim.seen {
+			old[l.Local] = true
+		}
 	}
 	closed, latest := 0, time.Duration(0)
 	for _, l := range w.ledger.connected(false, stopped, time.Now()) {

@@ -55,7 +55,7 @@ type Material struct {
 
 // Valid errs if the certificate has expired or is not valid yet.
 func (m *Material) Valid(now time.Time) error {
-	if m.Certificate == nil {
+	if m == nil || m.Certificate == nil {
 		return nil
 	}
 	leaf := m.Certificate.Leaf
@@ -75,6 +75,16 @@ func (m *Material) NotAfter() time.Time {
 		return time.Time{}
 	}
 	return m.Certificate.Leaf.NotAfter
+}
+
+// RenewBy is the time from which on the certificate should have been renewed: seven
+// days before it expires, or a third of its life if that is less; zero without one.
+func (m *Material) RenewBy() time.Time {
+	if m == nil || m.Certificate == nil {
+		return time.Time{}
+	}
+	leaf := m.Certificate.Leaf
+	return leaf.NotAfter.Add(-min(7*24*time.Hour, leaf.NotAfter.Sub(leaf.NotBefore)/3))
 }
 
 // Read reads the files. It errs if one cannot be read, holds nothing of what it
@@ -114,21 +124,25 @@ func read(f Files) (content, error) {
 func parse(f Files, c content) (*Material, error) {
 	m := &Material{files: f}
 	if f.CA != "" {
+		roots, err := certificates(c.ca)
+		if err != nil {
+			return nil, fmt.Errorf("read roots from %s: %w", f.CA, err)
+		}
 		m.Roots = x509.NewCertPool()
-		if !m.Roots.AppendCertsFromPEM([]byte(c.ca)) {
-			return nil, fmt.Errorf("read roots from %s: there is no certificate in PEM form", f.CA)
+		for _, root := range roots {
+			m.Roots.AddCert(root)
 		}
 	}
 	if f.Cert != "" {
+		chain, err := certificates(c.cert)
+		if err != nil {
+			return nil, fmt.Errorf("read certificate from %s: %w", f.Cert, err)
+		}
 		pair, err := tls.X509KeyPair([]byte(c.cert), []byte(c.key))
 		if err != nil {
 			return nil, fmt.Errorf("read certificate from %s and key from %s: %w", f.Cert, f.Key, err)
 		}
-		if pair.Leaf == nil { // with the setting x509keypairleaf=0
-			if pair.Leaf, err = x509.ParseCertificate(pair.Certificate[0]); err != nil {
-				return nil, fmt.Errorf("read certificate from %s: %w", f.Cert, err)
-			}
-		}
+		pair.Leaf = chain[0] // not there with the setting x509keypairleaf=0
 		m.Certificate = &pair
 	}
 	return m, nil
@@ -193,15 +207,16 @@ func (s *Set) Refresh() error {
 
 // Poll reads the files, and takes or rejects what they hold once two readings in
 // a row have found the same: half of a change is left alone. A certificate that
-// is not valid now is rejected as well. It reports whether there is news, and as
-// err what was rejected; nil for what was taken.
+// is not valid now is rejected as well, be it new or the one in use, whose time
+// has come. It reports whether there is news, and as err what was rejected; nil
+// for what was taken.
 func (s *Set) Poll(now time.Time) (changed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, err := read(s.files)
 	settled := c == s.last
 	s.last = c
-	if !settled || s.err == nil && s.told == (news{content: c}) {
+	if !settled || s.err == nil && s.told == (news{content: c}) && s.current.Load().Valid(now) == nil {
 		return false, nil
 	}
 	var m *Material

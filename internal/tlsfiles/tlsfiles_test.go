@@ -165,3 +165,47 @@ func TestFollow(t *testing.T) {
 		<-ended
 	})
 }
+
+// TestExpiresInUse: a certificate whose time has come is told of once, although
+// nothing has changed, and so is its renewal.
+func TestExpiresInUse(t *testing.T) {
+	a := tlstest.NewAuthority(t, "a")
+	d := tlstest.NewDir(t, t.TempDir(), a.PEM(), a.Issue(t, "first"))
+	s := tlsfiles.New(files(d))
+	if err := s.Refresh(); err != nil {
+		t.Fatal(err)
+	}
+	end := s.Current().NotAfter()
+	for i, step := range []struct {
+		now  time.Time
+		want bool
+	}{{end.Add(-time.Minute), false}, {end, false}, {end.Add(time.Second), true}, {end.Add(2 * time.Second), false}, {end.Add(time.Hour), false}} {
+		if news, err := s.Poll(step.now); news != step.want || news && (err == nil || !strings.Contains(err.Error(), "it has expired at")) {
+			t.Errorf("poll %d: %v, %v; want %v", i, news, err, step.want)
+		}
+	}
+	d.Write(t, a.PEM(), a.Issue(t, "second", tlstest.Until(end.Add(24*time.Hour))))
+	_, _ = s.Poll(end.Add(2 * time.Hour))
+	if news, err := s.Poll(end.Add(2 * time.Hour)); !news || err != nil || s.Current().Certificate.Leaf.Subject.CommonName != "second" {
+		t.Errorf("renewed: %v, %v", news, err)
+	}
+}
+
+func TestRenewBy(t *testing.T) {
+	a := tlstest.NewAuthority(t, "a")
+	if by := (*tlsfiles.Material)(nil).RenewBy(); !by.IsZero() {
+		t.Errorf("without a certificate: %v", by)
+	}
+	for _, tc := range []struct{ end, before time.Duration }{ // issued an hour ago
+		{2 * time.Hour, time.Hour}, {11 * time.Hour, 4 * time.Hour}, {90 * 24 * time.Hour, 7 * 24 * time.Hour},
+	} {
+		d := tlstest.NewDir(t, t.TempDir(), a.PEM(), a.Issue(t, "x", tlstest.Until(time.Now().Add(tc.end))))
+		m, err := tlsfiles.Read(files(d))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := m.NotAfter().Sub(m.RenewBy()); (got - tc.before).Abs() > 2*time.Second {
+			t.Errorf("%v: renew %v before its end, want %v", tc.end, got, tc.before)
+		}
+	}
+}

@@ -51,22 +51,25 @@ const (
 // [Hop]. A timeout of zero or less sets none. The timeout covers the whole call
 // with all its attempts; for HTTP it includes the response body.
 //
-// A call whose deadline has passed is not made: DEADLINE_EXCEEDED. The function
-// is called once for every call, concurrently.
+// A call whose deadline has passed is not made: DEADLINE_EXCEEDED. Where the
+// deadline is not that of ctx, [context.Cause] of the call's context tells after
+// its end whose it was: [ErrTimeout] or [ErrServed]. The function is called once
+// for every call, concurrently.
 func Client(timeout func(*middleware.Call) time.Duration) middleware.Middleware {
 	return func(next middleware.Handler) middleware.Handler {
 		return func(ctx context.Context, call *middleware.Call) error {
 			now := time.Now()
 			current, bounded := ctx.Deadline()
 			limit := current
+			var whose error
 			if due, ok := inbound(ctx); ok {
 				if d := due.Add(-hop(due.Sub(now))); !bounded || d.Before(limit) {
-					limit, bounded = d, true
+					limit, bounded, whose = d, true, ErrServed
 				}
 			}
 			if t := timeout(call); t > 0 {
 				if d := now.Add(t); !bounded || d.Before(limit) {
-					limit, bounded = d, true
+					limit, bounded, whose = d, true, ErrTimeout
 				}
 			}
 			if !bounded {
@@ -78,7 +81,7 @@ func Client(timeout func(*middleware.Call) time.Duration) middleware.Middleware 
 			}
 			if !limit.Equal(current) {
 				var cancel context.CancelFunc
-				ctx, cancel = context.WithDeadline(ctx, limit)
+				ctx, cancel = context.WithDeadlineCause(ctx, limit, whose)
 				defer cancel()
 			}
 			Propagate(ctx, call)

@@ -325,3 +325,50 @@ func TestChain(t *testing.T) {
 		}
 	})
 }
+
+// TestCause: a context that has ended tells whose deadline it was.
+func TestCause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tests := map[string]struct {
+			inbound, own, timeout time.Duration // 0 = none
+			want                  error
+		}{
+			"timeout":           {0, 0, time.Second, deadline.ErrTimeout},
+			"served":            {time.Second, 0, 2 * time.Second, deadline.ErrServed},
+			"served, but later": {3 * time.Second, 0, 2 * time.Second, deadline.ErrTimeout},
+			"of the caller":     {0, time.Second, 2 * time.Second, context.DeadlineExceeded},
+		}
+		for name, tt := range tests {
+			var got error
+			out := deadline.Client(func(*middleware.Call) time.Duration { return tt.timeout })(func(ctx context.Context, _ *middleware.Call) error {
+				<-ctx.Done()
+				got = context.Cause(ctx)
+				return ctx.Err()
+			})
+			run := func(ctx context.Context) error {
+				if tt.own > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, tt.own)
+					defer cancel()
+				}
+				return out(ctx, &middleware.Call{})
+			}
+			ctx := t.Context()
+			var err error
+			if tt.inbound > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, tt.inbound)
+				defer cancel()
+				err = serve(ctx, deadline.Server(), run)
+			} else {
+				err = run(ctx)
+			}
+			if middleware.Code(err) != codes.DeadlineExceeded || !errors.Is(got, tt.want) || !errors.Is(got, context.DeadlineExceeded) {
+				t.Errorf("%s: error %v, cause %v, want %v", name, err, got, tt.want)
+			}
+			if timeout, ok := got.(interface{ Timeout() bool }); !ok || !timeout.Timeout() {
+				t.Errorf("%s: the cause %v is no timeout for net.Error", name, got)
+			}
+		}
+	})
+}

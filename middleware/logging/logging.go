@@ -21,7 +21,7 @@ import (
 
 // Server logs the calls received: at info, at warn where the server could not
 // serve (UNAVAILABLE, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED), at error where it
-// is at fault. Health checks and reflection are logged at debug, and so is what is
+// is at fault; a method that is not there is not its fault. Health checks and reflection are logged at debug, and so is what is
 // turned away before anything is done for it ([middleware.IsUnprocessed]). In the
 // handler's context [log.From] finds the logger.
 func Server(l *log.Log) middleware.Middleware {
@@ -59,6 +59,8 @@ func serverLevel(call *middleware.Call, code codes.Code, err error) zapcore.Leve
 		return zapcore.DebugLevel
 	case strings.HasPrefix(call.Service, "grpc.health.") || strings.HasPrefix(call.Service, "grpc.reflection."):
 		return zapcore.DebugLevel
+	case code == codes.Unimplemented && call.Method == middleware.Unmatched:
+		return zapcore.InfoLevel // as a 404: whoever likes may ask for what is not there
 	case code == codes.Unavailable || code == codes.DeadlineExceeded || code == codes.ResourceExhausted:
 		return zapcore.WarnLevel
 	case middleware.ServerFault(code):

@@ -97,6 +97,26 @@ func TestServerLevels(t *testing.T) {
 	}
 }
 
+// TestUnmatched: what is not there is no fault of the server's, as a 404 is none.
+func TestUnmatched(t *testing.T) {
+	var out bytes.Buffer
+	rename := func(next middleware.Handler) middleware.Handler {
+		return func(ctx context.Context, c *middleware.Call) error {
+			c.Kind, c.Service, c.Method = middleware.ServerStream, "", middleware.Unmatched
+			return next(ctx, c)
+		}
+	}
+	fail := func(middleware.Handler) middleware.Handler {
+		return func(context.Context, *middleware.Call) error {
+			return status.Error(codes.Unimplemented, "unknown service")
+		}
+	}
+	probe(rename, nil, logging.Server(newLog(t, "debug", &out, nil)), fail)
+	if got := lines(t, &out); len(got) != 1 || got[0]["level"] != "info" || got[0]["method"] != "unmatched" {
+		t.Errorf("logged %v", got)
+	}
+}
+
 // turnedAwayError is the error of a call for which nothing was done.
 type turnedAwayError struct{ error }
 

@@ -2,9 +2,13 @@
 // the process lives and the other calls go on.
 //
 // The caller learns the trace ID, not the panic's text, which may hold what is
-// not the caller's business. The report function gets everything. A panic with
-// [http.ErrAbortHandler] is how a handler asks for its response to be cut off:
-// it is not reported, and the error wraps it.
+// not the caller's business. The report function gets everything. Over HTTP a
+// panic with [http.ErrAbortHandler] is how a handler asks for its response to be cut
+// off: it is not reported, and the error wraps it.
+//
+// An error that panics when it is asked for its text, its chain or its status is what
+// a nil pointer that was returned as an error does; it is reported and answered like a
+// panic of the handler.
 //
 // A handler that ends its goroutine (runtime.Goexit) cannot be brought back. It
 // is reported with [ErrGoexit]; over HTTP the connection is closed, over gRPC the
@@ -21,6 +25,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"plinth.internal/internal/errtext"
 	"plinth.internal/middleware"
 )
 
@@ -33,6 +38,9 @@ var ErrGoexit = errors.New("the handler ended its goroutine (runtime.Goexit)")
 // New builds the middleware. It belongs inside logging, metering and tracing, so
 // that these see the error. A nil report is not called.
 func New(report Report) middleware.Middleware {
+	if report == nil {
+		report = func(context.Context, *middleware.Call, any, []byte) {}
+	}
 	return func(next middleware.Handler) middleware.Handler {
 		return func(ctx context.Context, call *middleware.Call) (err error) {
 			returned := false
@@ -44,34 +52,39 @@ func New(report Report) middleware.Middleware {
 				err = status.Error(codes.Internal, message(call))
 				switch value {
 				case http.ErrAbortHandler:
-					err = fmt.Errorf("%w: %w", err, http.ErrAbortHandler)
-					return
+					if call.Kind.HTTP() {
+						err = fmt.Errorf("%w: %w", err, http.ErrAbortHandler)
+						return
+					}
 				case nil: // panic(nil) is a *runtime.PanicNilError
 					value = ErrGoexit
 				}
-				if report != nil {
-					report(ctx, call, value, debug.Stack())
-				}
+				report(ctx, call, value, debug.Stack())
 			}()
 			err = next(ctx, call)
 			returned = true
 			if err == nil {
 				return nil
 			}
+			if broken := errtext.Check(err, askStatus); broken != nil {
+				report(ctx, call, broken, broken.Stack)
+				return status.Error(codes.Internal, message(call))
+			}
 			if p, ok := errors.AsType[*middleware.PanicError](err); ok {
 				value := p.Value
 				if value == nil {
 					value = ErrGoexit
 				}
-				if report != nil {
-					report(ctx, call, value, p.Stack)
-				}
+				report(ctx, call, value, p.Stack)
 				return status.Error(codes.Internal, message(call))
 			}
 			return err
 		}
 	}
 }
+
+// askStatus asks an error for what everybody outside of this middleware asks it for.
+func askStatus(err error) { middleware.Status(err) }
 
 func message(call *middleware.Call) string {
 	m := "internal error in " + call.FullMethod()

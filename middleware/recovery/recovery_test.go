@@ -40,7 +40,7 @@ func TestRecovery(t *testing.T) {
 		{"uncomparable", func() error { panic([]string{"secret"}) }, codes.Internal, true, nil},
 		{"runtime error", func() error { nilMap["x"] = 1; return nil }, codes.Internal, true, nil},
 		{"nil", func() error { panic(nothing) }, codes.Internal, true, nil},
-		{"abort", func() error { panic(http.ErrAbortHandler) }, codes.Internal, false, nil},
+		{"abort", func() error { panic(http.ErrAbortHandler) }, codes.Internal, true, http.ErrAbortHandler},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var got []report
@@ -54,9 +54,6 @@ func TestRecovery(t *testing.T) {
 			}
 			if (len(got) == 1) != tc.reported || len(got) > 1 {
 				t.Fatalf("%d reports", len(got))
-			}
-			if errors.Is(err, http.ErrAbortHandler) != (tc.name == "abort") {
-				t.Errorf("err = %v", err)
 			}
 			if tc.code != codes.Internal {
 				return
@@ -88,6 +85,49 @@ func TestElsewhere(t *testing.T) {
 		})(t.Context(), &middleware.Call{Method: "M"})
 		if middleware.Code(err) != codes.Internal || !strings.Contains(err.Error(), "internal error in M") || value != tc.want || stack != "there" {
 			t.Errorf("reported %v at %s, error %v", value, stack, err)
+		}
+	}
+}
+
+// TestAbortIsForHTTP: over gRPC nobody gives http.ErrAbortHandler a meaning.
+func TestAbortIsForHTTP(t *testing.T) {
+	for kind, reported := range map[middleware.Kind]bool{
+		middleware.ServerUnary: true, middleware.ServerStream: true, middleware.ServerHTTP: false,
+	} {
+		told := false
+		m := recovery.New(func(context.Context, *middleware.Call, any, []byte) { told = true })
+		err := m(func(context.Context, *middleware.Call) error { panic(http.ErrAbortHandler) })(t.Context(), &middleware.Call{Kind: kind, Method: "M"})
+		if middleware.Code(err) != codes.Internal || errors.Is(err, http.ErrAbortHandler) == reported || told != reported {
+			t.Errorf("%v: err = %v, reported %v", kind, err, told)
+		}
+	}
+}
+
+type pointerError struct{ text string }
+
+func (e *pointerError) Error() string { return e.text }
+
+type statusError struct{ error }
+
+func (statusError) GRPCStatus() *status.Status { panic("no status") }
+
+// TestBrokenError: an error that cannot be looked at is told like a panic, and nobody
+// outside gets to look at it.
+func TestBrokenError(t *testing.T) {
+	for what, broken := range map[string]error{
+		"a nil *recovery_test.pointerError": (*pointerError)(nil),
+		"no status":                         fmt.Errorf("wrapped: %w", statusError{errors.New("secret")}),
+	} {
+		var got []report
+		m := recovery.New(func(_ context.Context, call *middleware.Call, value any, stack []byte) {
+			got = append(got, report{value, string(stack), call})
+		})
+		err := m(func(context.Context, *middleware.Call) error { return broken })(t.Context(), &middleware.Call{Method: "M"})
+		if middleware.Code(err) != codes.Internal || err.Error() != "rpc error: code = Internal desc = internal error in M" {
+			t.Errorf("%s: the caller is told %v", what, err)
+		}
+		if len(got) != 1 || !strings.Contains(fmt.Sprint(got[0].value), what) || !strings.Contains(got[0].stack, "recovery_test.") {
+			t.Errorf("%s: reported %+v", what, got)
 		}
 	}
 }

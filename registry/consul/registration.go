@@ -25,6 +25,8 @@ var errTaken = errors.New("entry changed by somebody else")
 // registration is one entry that is kept alive. Its goroutine, keep, passes
 // the check; whoever talks to the agent holds turn.
 type registration struct {
+	registry.Doubts // that of the last beat
+
 	// Immutable.
 	driver    driver
 	service   string
@@ -112,8 +114,8 @@ func (r *registration) keep(ctx context.Context) {
 
 // beat passes the check of an entry that is still ours, and reports whether it
 // is lost.
-func (r *registration) beat(ctx context.Context) (lost bool) {
-	ctx, cancel := context.WithTimeout(ctx, min(r.ttl/3, registry.OperationTimeout))
+func (r *registration) beat(outer context.Context) (lost bool) {
+	ctx, cancel := context.WithTimeout(outer, min(r.ttl/3, registry.OperationTimeout))
 	defer cancel()
 	if r.take(ctx) != nil {
 		return false // an update is under way, and renews it too
@@ -128,8 +130,11 @@ func (r *registration) beat(ctx context.Context) (lost bool) {
 	switch {
 	case err == nil:
 		r.good = began
+		r.SetDoubt(nil)
 	case errors.Is(err, errTaken), gone(err), time.Since(r.good) >= r.ttl:
 		r.loseLocked(err)
+	case outer.Err() == nil:
+		r.SetDoubt(err)
 	}
 	return r.err != nil
 }

@@ -120,6 +120,29 @@ func TestEtcdDownAtStart(t *testing.T) {
 	})
 }
 
+// An outage that no lease ends in: the service says at once that it has no hold, and
+// is what it was when etcd is back.
+func TestShortOutageIsTold(t *testing.T) {
+	s := newServer(t)
+	reg := s.open() // TTL 10 s
+	if err := reg.Announce(t.Context(), testInstance()); err != nil {
+		t.Fatal(err)
+	}
+	before := reg.Status()
+	_, lease, _ := key(t, s.dial(Config{}))
+	s.stop()
+	took := within(t, 2*time.Second, "error", func() bool { return reg.Status().Err != nil })
+	if got := reg.Status(); got.State != registry.Registered || !strings.Contains(got.Err.Error(), "does not answer") {
+		t.Errorf("Status = %+v %v after the end of etcd, want registered and why it is in doubt", got, took)
+	}
+	s.start()
+	within(t, 3*time.Second, "end of the doubt", func() bool { return reg.Status().Err == nil })
+	_, now, _ := key(t, s.dial(Config{}))
+	if got := reg.Status(); got.State != before.State || !got.Since.Equal(before.Since) || now != lease {
+		t.Errorf("Status = %+v, lease %x; want %+v and %x", got, now, before, lease)
+	}
+}
+
 func TestEtcdStopsForAWhile(t *testing.T) {
 	tests := []struct {
 		name string

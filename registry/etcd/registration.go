@@ -30,6 +30,8 @@ var errGone = errors.New("entry is lost")
 // registration is one key under its own lease. Its goroutine, keep, renews the
 // lease and watches the key.
 type registration struct {
+	registry.Doubts // that of the last renewal
+
 	// Immutable.
 	driver *driver
 	key    string
@@ -181,7 +183,7 @@ func (r *registration) keep(ctx context.Context, expires time.Time) {
 	defer renew.Stop()
 	verify := time.NewTimer(backoff.Around(verifyEvery, 0.2))
 	defer verify.Stop()
-	up := r.driver.link.whenUp()
+	up, broken := r.driver.link.whenUp(), r.driver.link.whenBroken()
 	var err error
 	for !errors.Is(err, errGone) {
 		err = nil
@@ -192,11 +194,18 @@ func (r *registration) keep(ctx context.Context, expires time.Time) {
 			err = r.Err()
 		case <-up:
 			// It may be another etcd, or one without our lease.
-			up = r.driver.link.whenUp()
+			up, broken = r.driver.link.whenUp(), r.driver.link.whenBroken()
 			renew.Reset(backoff.FullJitter(hurry, hurry, 0))
 			verify.Reset(hurry)
+		case <-broken:
+			// Not worth a word if it comes back at once; else the renewal says so.
+			broken = nil
+			renew.Reset(hurry)
 		case <-renew.C:
-			if expires, err = r.renew(ctx, expires); err != nil {
+			if expires, err = r.renew(ctx, expires); ctx.Err() != nil {
+				return
+			}
+			if r.SetDoubt(err); err != nil {
 				renew.Reset(backoff.Around(hurry/2, 0.5))
 			} else {
 				renew.Reset(backoff.Around(r.ttl/3, 0.1))
@@ -249,7 +258,7 @@ func (r *registration) renew(ctx context.Context, expires time.Time) (time.Time,
 	if !time.Now().Before(expires) {
 		return expires, fmt.Errorf("%w: the lease was not renewed for %v: %w", errGone, r.ttl, err)
 	}
-	return expires, err
+	return expires, fmt.Errorf("renew lease: %w", err)
 }
 
 // verify reads the key and returns the revision at which it was ours.

@@ -319,6 +319,14 @@ func (r *registration) write(ctx context.Context, inst registry.Instance, takeOv
 	return nil
 }
 
+// Doubt is why the store is not available. An entry does not expire meanwhile, but
+// nobody can tell.
+func (r *registration) Doubt() (changed <-chan struct{}, err error) {
+	r.store.mu.Lock()
+	defer r.store.mu.Unlock()
+	return r.store.changed, r.store.down
+}
+
 // lose is called with the store's mutex held; r may be nil.
 func (r *registration) lose(err error) {
 	if r == nil || r.err != nil {

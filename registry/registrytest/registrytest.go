@@ -56,6 +56,7 @@ func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
 		{"InvalidIsRefused", testInvalid},
 		{"LostEntryIsPutBack", testLost},
 		{"OutageKeepsLastGood", testOutage},
+		{"OutageIsTold", testOutageIsTold},
 		{"AnnounceDuringOutage", testAnnounceDuringOutage},
 		{"BadEntryIsSkipped", testBadEntry},
 		{"UnknownFieldsAreKept", testUnknownFields},

@@ -56,6 +56,20 @@ func testOutage(t *testing.T, h Harness) {
 	}
 }
 
+// testOutageIsTold: whoever has announced learns of an outage before the entry is lost.
+func testOutageIsTold(t *testing.T, h Harness) {
+	if h.Outage == nil {
+		t.Skip("this backend cannot fail")
+	}
+	reg := open(t, h, registry.WithTTL(patience)) // so that nothing is lost before that
+	announce(t, reg, instance("orders", "o-1"))
+	restore := sync.OnceFunc(h.Outage(t))
+	defer restore()
+	untilStatus(t, reg, "registered, with an error", func(s registry.Status) bool { return s.State == registry.Registered && s.Err != nil })
+	restore()
+	untilStatus(t, reg, "registered", func(s registry.Status) bool { return s.State == registry.Registered && s.Err == nil })
+}
+
 func testAnnounceDuringOutage(t *testing.T, h Harness) {
 	if h.Outage == nil {
 		t.Skip("this backend cannot fail")

@@ -26,6 +26,8 @@ var acl = zk.WorldACL(zk.PermAll)
 // registration is one ephemeral node in a session of its own. Its goroutine,
 // keep, reads the node.
 type registration struct {
+	registry.Doubts // that of the last look at the node
+
 	// Immutable.
 	driver *driver
 	conn   *conn
@@ -207,6 +209,7 @@ func (r *registration) keep(ctx context.Context, expires time.Time) {
 			return
 		case err == nil:
 			expires = began.Add(r.ttl)
+			r.SetDoubt(nil)
 			timer.Reset(backoff.Around(every, 0.2))
 		case errors.Is(err, errGone):
 			r.lose(err)
@@ -215,6 +218,7 @@ func (r *registration) keep(ctx context.Context, expires time.Time) {
 			r.lose(fmt.Errorf("%w: not confirmed for %v: %w", errGone, r.ttl, err))
 			return
 		default:
+			r.SetDoubt(err)
 			timer.Reset(min(hurry, time.Until(expires)))
 		}
 	}
