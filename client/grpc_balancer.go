@@ -136,6 +136,9 @@ func (p *petiole) NewSubConn(addrs []resolver.Address, opts balancer.NewSubConnO
 	l := &link{addr: addrs[0].Addr}
 	child := opts.StateListener
 	opts.StateListener = func(s balancer.SubConnState) {
+		if s.ConnectionError != nil {
+			s.ConnectionError = p.explainMute(l.addr, s.ConnectionError)
+		}
 		p.linkChanged(l, s)
 		child(s)
 	}

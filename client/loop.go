@@ -263,7 +263,7 @@ func exhausted(set Settings, reason retry.Reason) bool {
 // gaveUp tells of the failures that reach the caller: those that more attempts,
 // time or budget might have avoided, and the others that are the service's.
 func (s *service) gaveUp(a *attempt, call *middleware.Call, reason retry.Reason, err error) {
-	outcome := classify(err).breaker
+	outcome := a.classify(time.Now(), err).breaker
 	ill := outcome == breaker.Failed || outcome == breaker.Refused
 	switch reason {
 	case retry.NoAttempts, retry.NoTime, retry.NoBudget, retry.NotWanted, retry.NotInvited, retry.NotAgain:

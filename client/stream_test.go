@@ -145,6 +145,9 @@ func TestStreamsUntilTheirDeadlineEjectNobody(t *testing.T) {
 	if out := recorded[client.InstanceEjected](w.events); len(out) > 0 {
 		t.Errorf("ejected for streams that worked as long as they were given: %+v", out)
 	}
+	if failed := recorded[client.CallFailed](w.events); len(failed) > 0 {
+		t.Errorf("%d streams that worked as long as they were given are told as failed, one as %+v", len(failed), failed[0])
+	}
 }
 
 // TestTimeoutIsNotForStreams: what is chosen for calls would cut every stream off.

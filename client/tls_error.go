@@ -100,6 +100,29 @@ func explainAlert(p *protection, keys, at string, alert *net.OpError) error {
 	return fmt.Errorf("%s refuses the certificate in %s.cert_file (%s): %s: %w", at, keys, p.tls.CertFile, what, alert)
 }
 
+// mute is grpc's text for an instance that ended a new connection without a word.
+const mute = "error reading server preface: EOF"
+
+// explainMute adds to such an error what it often means where the connection had no
+// TLS. An instance that wants it has no words for callers that do not begin it.
+func (p *petiole) explainMute(addr string, err error) error {
+	if !strings.Contains(err.Error(), mute) {
+		return err
+	}
+	p.mu.Lock()
+	v := p.view
+	p.mu.Unlock()
+	n := v.byAddr[addr]
+	if n == nil {
+		return err
+	}
+	if made := n.rest.last.Load(); made == nil || made.tls {
+		return err
+	}
+	return fmt.Errorf("%w: was called without TLS and ended the connection without a word, as one does that wants TLS: "+
+		"then set clients.%s.tls.mode, or clients.default.tls.mode (client.Settings.TLS in code), to tls or mtls", err, v.service.name)
+}
+
 // ofHandshake reports alerts that are sent in a handshake only (RFC 8446, section
 // 6.2): those about certificates and about what both ends can do.
 func ofHandshake(alert *net.OpError) bool {

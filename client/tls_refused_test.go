@@ -215,6 +215,15 @@ func TestPlainToTLS(t *testing.T) {
 			if err == nil || middleware.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "speaks TLS only, and was called without: set clients.echo.tls.mode") {
 				t.Errorf("nobody else there: %v", err)
 			}
+			const over = "was called without TLS and ended the connection without a word, as one does that wants TLS: then set clients.echo.tls.mode"
+			if _, err := call(t.Context(), w.conn(t), methodPut); middleware.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), over) {
+				t.Errorf("nobody else there over gRPC: %v", err)
+			}
+			for _, e := range w.explained(t).Instances {
+				if e.Protocol == "grpc" && !strings.Contains(e.Why, over) {
+					t.Errorf("it is explained as %q", e.Why)
+				}
+			}
 			w.guard(t, "plain", nil)
 			eventually(t, "the other one is known", func() bool {
 				code, _, err := text(t, w.client.HTTP("echo"), http.MethodGet, nil)

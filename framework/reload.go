@@ -151,8 +151,11 @@ func (a *App) countConfig(e config.Event) {
 }
 
 func describeConfig(e config.Event) string {
-	switch e.(type) {
+	switch e := e.(type) {
 	case config.Applied:
+		if len(e.Keys) == 0 { // those that changed need a restart, or the same values stand elsewhere
+			return "configuration read again, nothing that is in use has changed"
+		}
 		return "configuration changed"
 	case config.Rejected:
 		return "configuration rejected, the last good one stays in use"
