@@ -125,6 +125,9 @@ func (e *Env) Start(name string, setup framework.Setup, opts ...framework.Option
 		framework.WithRegistry(reg),
 		framework.WithElector(e.elector),
 		framework.WithClientOptions(client.WithDialer(e.network.dial)),
+		// Of those that wait for calls many services would have more goroutines than
+		// the race detector bears.
+		framework.WithServerOptions(grpc.NumStreamWorkers(0)),
 	}
 	for i, l := range e.network.listen(name) {
 		defaults = append(defaults, framework.WithListener(listenerNames[i], l))

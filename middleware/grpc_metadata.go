@@ -49,7 +49,8 @@ func (r *replyMD) free() {
 type incoming struct {
 	context.Context
 
-	md metadata.MD
+	md   metadata.MD
+	wire bool // md came over a network: its keys are in lower case
 }
 
 func (i *incoming) init(ctx context.Context) {
@@ -57,6 +58,20 @@ func (i *incoming) init(ctx context.Context) {
 	if metadata.ValueFromIncomingContext((*lookup)(i), ""); i.md == nil {
 		i.md, _ = metadata.FromIncomingContext(ctx)
 	}
+	_, i.wire = i.md[":authority"] // which grpc puts there, and nobody else
+}
+
+// header finds the first value of a key in any case. Where the keys of the metadata
+// may be in any case too, it looks at all of them for one that is not there, as most
+// of those that are asked for are.
+func (i *incoming) header(key string) string {
+	if i.wire {
+		if v := i.md[strings.ToLower(key)]; len(v) > 0 {
+			return v[0]
+		}
+		return ""
+	}
+	return firstValue(i.md, key)
 }
 
 // lookup notes the metadata that grpc looks up in it.

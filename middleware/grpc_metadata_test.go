@@ -33,7 +33,16 @@ func TestReplyMD(t *testing.T) {
 // TestIncoming holds that the metadata is found where it is, as grpc finds it, and
 // is not copied.
 func TestIncoming(t *testing.T) {
-	md := metadata.MD{"user-agent": {"plinth", "other"}, "Odd-Case": {"x"}, "none": {}}
+	t.Run("made here", func(t *testing.T) {
+		testIncoming(t, metadata.MD{"user-agent": {"plinth", "other"}, "Odd-Case": {"x"}, "none": {}})
+	})
+	t.Run("over a network", func(t *testing.T) {
+		testIncoming(t, metadata.MD{":authority": {"echo"}, "user-agent": {"plinth", "other"}, "odd-case": {"x"}, "none": {}})
+	})
+}
+
+func testIncoming(t *testing.T, md metadata.MD) {
+	t.Helper()
 	type otherKey struct{}
 	ctx := context.WithValue(metadata.NewIncomingContext(t.Context(), md), otherKey{}, 1)
 	var c grpcServerCall

@@ -93,7 +93,7 @@ func (c *grpcServerCall) peer() string {
 }
 
 func (c *grpcServerCall) header(key string) string {
-	return firstValue(c.incoming.md, key)
+	return c.incoming.header(key)
 }
 
 func (c *grpcServerCall) setHeader(string, string)   {}
