@@ -345,7 +345,7 @@ var ErrNoHTTP = errors.New("there are routes but no listener; set server.http.ad
 
 // checkHTTPLocked adds what only is known once everything is registered.
 func (s *Server) checkHTTPLocked() {
-	if s.routed && s.cfg.Addrs[HTTP] == "" && s.cfg.Listeners[HTTP] == nil {
+	if s.routed && !s.listens(HTTP) {
 		s.failLockedf("handle HTTP: %w", ErrNoHTTP)
 	}
 	if err := s.web.finish(); err != nil {

@@ -172,16 +172,14 @@ func New(cfg Config) (*Server, error) {
 		grpc.UnknownServiceHandler(s.unmatched),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: MinPing, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: MaxConnectionAge, MaxConnectionAgeGrace: MaxConnectionGrace}),
-		// Workers keep their grown stacks; a new goroutine for each call grows
-		// and copies its own.
-		grpc.NumStreamWorkers(streamWorkers),
 		grpc.InitialWindowSize(StreamWindow),
 		grpc.InitialConnWindowSize(ConnectionWindow),
 		// Left to itself grpc takes 16 MiB of headers, and waits two minutes for
 		// the first bytes of a connection.
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.ConnectionTimeout(ReadHeaderTimeout),
-	}, cfg.GRPCOptions...)
+	}, s.workers()...)
+	opts = append(opts, cfg.GRPCOptions...)
 	opts = append(opts, grpc.ChainUnaryInterceptor(cfg.UnaryPayload...), grpc.ChainStreamInterceptor(cfg.StreamPayload...))
 	if s.secure != nil {
 		opts = append(opts, grpc.Creds(newTransportCredentials()))
@@ -206,6 +204,21 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// workers has calls taken by goroutines that keep their grown stacks; a new one for
+// each call grows and copies its own. They begin to wait at once, so a server that
+// takes no calls over gRPC has none.
+func (s *Server) workers() []grpc.ServerOption {
+	if !s.listens(GRPC) {
+		return nil
+	}
+	return []grpc.ServerOption{grpc.NumStreamWorkers(streamWorkers)}
+}
+
+// listens tells whether there is, or will be, a listener of that name.
+func (s *Server) listens(name string) bool {
+	return s.cfg.Addrs[name] != "" || s.cfg.Listeners[name] != nil
 }
 
 // RegisterService makes Server a grpc.ServiceRegistrar. grpc itself ends the
