@@ -141,7 +141,11 @@ func (f *fleetExplained) dearer(e *InstanceExplained) string {
 	far := c.ZoneFactor
 	switch max(slow, busy, sick, light, far) {
 	case sick:
-		return text + fmt.Sprintf("as %.2g %% more of its calls fail than of the others'", 100*c.FailureShare)
+		digits := 0
+		if c.FailureShare < 0.01 {
+			digits = 1
+		}
+		return text + fmt.Sprintf("as %.*f %% more of its calls fail than of the others'", digits, 100*c.FailureShare)
 	case slow:
 		if c.OldestMS >= c.LatencyMS {
 			return text + fmt.Sprintf("as a call has waited for it for %s, where others take %s", shortMS(c.OldestMS), shortMS(m.LatencyMS))

@@ -48,6 +48,7 @@ func TestWhy(t *testing.T) {
 		{"hangs", others, InstanceExplained{Cost: CostExplained{Relative: 200, LatencyMS: 2000, OldestMS: 2000}}, "others are preferred: a call to it costs 200.0 times the median, as a call has waited for it for 2s, where others take 10ms"},
 		{"busy", others, InstanceExplained{Cost: CostExplained{Relative: 4, LatencyMS: 11, Load: 7}}, "others are preferred: a call to it costs 4.0 times the median, as it has 7.0 calls in flight where others have 1.0"},
 		{"fails", others, InstanceExplained{Cost: CostExplained{Relative: 11, LatencyMS: 10, Load: 1, FailureShare: 0.2}}, "others are preferred: a call to it costs 11.0 times the median, as 20 % more of its calls fail than of the others'"},
+		{"fails always", others, InstanceExplained{Cost: CostExplained{Relative: 51, LatencyMS: 10, Load: 1, FailureShare: 1}}, "others are preferred: a call to it costs 51.0 times the median, as 100 % more of its calls fail than of the others'"},
 		{"light", others, InstanceExplained{Weight: 10, Cost: CostExplained{Relative: 10, LatencyMS: 10, Load: 1}}, "others are preferred: a call to it costs 10.0 times the median, as its weight is 10"},
 		{"slow, and nobody compares", blind, InstanceExplained{Calls: 1, Share: 0.1, Cost: CostExplained{Relative: 9, LatencyMS: 90}}, "called: nothing is against it, it has 10 % of the calls"},
 		{"warming up", others, InstanceExplained{Warm: 0.4}, "warming up: it has just started and takes 40 % of its share"},

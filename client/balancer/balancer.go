@@ -93,8 +93,8 @@ type Set struct {
 // record; an address that is given twice yields the same endpoint twice, with
 // the weight and the gate given last. If the Started of a known address changes,
 // what was measured there is forgotten, as it is for a member that is Back; attempts
-// in flight still count until they end. The record of an address that is gone is forgotten here; attempts that are
-// still in flight on it end on the old record.
+// in flight still count until they end. The record of an address that is gone is
+// forgotten here; attempts that are still in flight on it end on the old record.
 func (s *Set) Update(now time.Time, members []Member) []*Endpoint {
 	s.mu.Lock()
 	defer s.mu.Unlock()
