@@ -2,6 +2,7 @@ package client
 
 import (
 	"errors"
+	"io"
 	"net"
 	"sync/atomic"
 	"syscall"
@@ -21,7 +22,8 @@ type freshConn struct {
 
 	raw      syscall.RawConn // nil where there is nothing to look at
 	answered atomic.Bool
-	wire     atomic.Pointer[wire] // that has it, nil = none
+	lost     atomic.Pointer[error] // why nothing more can be read, nil = it can
+	wire     atomic.Pointer[wire]  // that has it, nil = none
 }
 
 // freshly wraps a connection. It can look at one of the operating system only.
@@ -39,11 +41,14 @@ func freshly(conn, under net.Conn) *freshConn {
 // the reader, and counts as not closed.
 func (c *freshConn) closed() bool { return c.raw != nil && c.answered.Load() && peerClosed(c.raw) }
 
-// Read notes that the connection has been answered on.
+// Read notes that the connection has been answered on, and why it is no more.
 func (c *freshConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 && !c.answered.Load() {
 		c.answered.Store(true)
+	}
+	if err != nil {
+		c.lost.CompareAndSwap(nil, &err)
 	}
 	if w := c.wire.Load(); w != nil {
 		w.read(c, n, err)
@@ -56,5 +61,18 @@ func (c *freshConn) Write(b []byte) (int, error) {
 	if w := c.wire.Load(); w != nil {
 		return w.write(c, b)
 	}
-	return c.Conn.Write(b)
+	return c.send(b)
+}
+
+// send writes to the connection. Where net/http has closed it, for what it read
+// before the request was written, that is the error.
+func (c *freshConn) send(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if lost := c.lost.Load(); lost != nil && errors.Is(err, net.ErrClosed) {
+		err = *lost
+		if errors.Is(err, io.EOF) {
+			err = errPeerClosed
+		}
+	}
+	return n, err
 }

@@ -5,6 +5,7 @@ package client
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http/httptrace"
 	"testing"
@@ -85,6 +86,45 @@ func TestFreshConn(t *testing.T) {
 		})
 	}
 }
+
+// TestFreshConnLost: what ended a connection before a request was written is why the
+// request failed, though net/http has closed the connection by then.
+func TestFreshConnLost(t *testing.T) {
+	refused := errors.New("refused")
+	for name, tc := range map[string]struct{ err, want error }{
+		"refused": {refused, refused}, "closed": {io.EOF, errPeerClosed}, "nothing": {nil, net.ErrClosed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			under, far := net.Pipe()
+			defer func() { _ = far.Close() }()
+			near := freshly(lostConn{under, tc.err}, under)
+			if _, err := near.Read(nil); !errors.Is(err, tc.err) {
+				t.Fatal(err)
+			}
+			_ = near.Close()
+			w := newWire(t.Context())
+			defer w.end()
+			w.got(httptrace.GotConnInfo{Conn: near})
+			if n, err := near.Write([]byte("a request")); n != 0 || !errors.Is(err, tc.want) {
+				t.Errorf("%d bytes were written, %v; want %v", n, err, tc.want)
+			}
+			if w.written() {
+				t.Error("the request counts as written")
+			}
+		})
+	}
+}
+
+// lostConn is a connection whose reading ends in an error, and whose writing says that
+// it is closed as one with TLS does.
+type lostConn struct {
+	net.Conn
+
+	err error
+}
+
+func (c lostConn) Read([]byte) (int, error)  { return 0, c.err }
+func (c lostConn) Write([]byte) (int, error) { return 0, net.ErrClosed }
 
 // TestFreshConnAnswersEarly: a server that has seen enough of a request answers and
 // closes. The rest of the body is on its way then, and the answer must not be lost.

@@ -119,7 +119,7 @@ func (w *wire) write(c *freshConn, b []byte) (int, error) {
 	}
 	w.broken.Store(false) // by the connection before
 	w.conn.Store(c)       // before there can be an answer
-	n, err := c.Conn.Write(b)
+	n, err := c.send(b)
 	if err != nil {
 		w.broken.Store(true)
 		if n == 0 {
