@@ -65,17 +65,14 @@ func (l *Limiter) Middleware() middleware.Middleware {
 				return l.reject(call, e, r.rejected, wait)
 			}
 			who := l.policy.callers.find(name, proved)
-			if call.Kind.Stream() {
-				if reason := l.policy.admitLasting(e.begun, class, who); reason != "" {
-					return l.reject(call, e, l.errors[reason], l.pushback())
-				}
-				defer l.policy.endLasting()
-				return next(ctx, call)
-			}
-			if reason := l.policy.admit(e.begun, class, who); reason != "" {
+			if reason := l.policy.admit(e.begun, class, who, call.Kind.Stream()); reason != "" {
 				return l.reject(call, e, l.errors[reason], l.pushback())
 			}
-			if call.Kind.HTTP() {
+			switch {
+			case call.Kind.Stream():
+				defer l.policy.endLasting()
+				return next(ctx, call)
+			case call.Kind.HTTP():
 				return l.http(ctx, call, next, e)
 			}
 			return l.unary(ctx, call, next, e)
@@ -107,7 +104,7 @@ func (l *Limiter) http(ctx context.Context, call *middleware.Call, next middlewa
 	call.BeforeReply(func() {
 		if !ended {
 			began = true
-			l.policy.lasting.Add(1)
+			l.policy.held.add(oneStream)
 			l.end(e, codes.OK)
 		}
 	})

@@ -9,11 +9,7 @@ import (
 	"plinth.internal/middleware"
 )
 
-const (
-	classes = 4 // of middleware.Criticality
-	// lastingWeight is how many streams count as one call for Config.Max.
-	lastingWeight = 10
-)
+const classes = 4 // of middleware.Criticality
 
 // The parts of the limit that calls may use by how much they matter. Those that
 // matter most may exceed it, by half and by the floor at least, so that they get
@@ -42,10 +38,9 @@ const (
 // are counted from any moment. It knows no transport. All methods may be called
 // concurrently.
 type policy struct {
-	inFlight atomic.Int64
-	lasting  atomic.Int64 // streams and bodies of responses
-	bounds   atomic.Pointer[bounds]
-	callers  *callers
+	held    holding
+	bounds  atomic.Pointer[bounds]
+	callers *callers
 
 	// Counted since the window began.
 	shed    atomic.Int64
@@ -134,40 +129,32 @@ func places(n float64) int64 {
 	return max(1, int64(n))
 }
 
-// admit lets a call in, or says why it does not. A call that was let in must be
-// ended.
-func (p *policy) admit(now time.Duration, class middleware.Criticality, who *caller) Reason {
+// admit lets a call in, or a stream, which lasts and holds no place, or says why it
+// does not. What was let in must be ended.
+func (p *policy) admit(now time.Duration, class middleware.Criticality, who *caller, lasting bool) Reason {
 	who.offered.Add(1)
 	b, over := p.bounds.Load(), who.over.Load()
-	bound := b.bound(class, over)
-	n := p.inFlight.Load()
-	if n < bound && used(n, p.lasting.Load()) < b.room[class] {
-		if n = p.inFlight.Add(1); n <= bound {
-			p.seen.Add(n - 1)
+	for {
+		h := p.held.load()
+		n, all := h.calls(), h.used()
+		if n >= b.bound(class, over) || all >= b.room[class] {
+			p.seen.Add(n)
+			p.shed.Add(1)
+			p.turn(now)
+			return b.reason(h, class, over)
+		}
+		more := oneCall
+		if lasting {
+			more = oneStream
+		}
+		if p.held.swap(h, h+more) {
+			p.seen.Add(n)
+			if lasting {
+				p.streams.Add(1)
+			}
 			return ""
 		}
-		n = p.inFlight.Add(-1)
 	}
-	p.seen.Add(n)
-	p.shed.Add(1)
-	p.turn(now)
-	return b.reason(n, p.lasting.Load(), class, over)
-}
-
-// admitLasting is admit for a stream, which holds no place.
-func (p *policy) admitLasting(now time.Duration, class middleware.Criticality, who *caller) Reason {
-	who.offered.Add(1)
-	b, over := p.bounds.Load(), who.over.Load()
-	n := p.inFlight.Load()
-	p.seen.Add(n)
-	if n < b.bound(class, over) && used(n, p.lasting.Load()) < b.room[class] {
-		p.lasting.Add(1)
-		p.streams.Add(1)
-		return ""
-	}
-	p.shed.Add(1)
-	p.turn(now)
-	return b.reason(n, p.lasting.Load(), class, over)
 }
 
 func (b *bounds) bound(class middleware.Criticality, over bool) int64 {
@@ -177,12 +164,9 @@ func (b *bounds) bound(class middleware.Criticality, over bool) int64 {
 	return b.normal[class]
 }
 
-// used is how much of Config.Max is, streams counted in.
-func used(n, lasting int64) int64 { return n + lasting/lastingWeight }
-
 // reason is what made the difference for a call that was turned away.
-func (b *bounds) reason(n, lasting int64, class middleware.Criticality, over bool) Reason {
-	all := used(n, lasting)
+func (b *bounds) reason(h held, class middleware.Criticality, over bool) Reason {
+	n, all := h.calls(), h.used()
 	switch {
 	case over && n < b.normal[class] && all < b.room[class]:
 		return CallerShare
@@ -195,7 +179,7 @@ func (b *bounds) reason(n, lasting int64, class middleware.Criticality, over boo
 // end takes a call out that was let in, and learns from it. It reports whether that
 // has closed a window.
 func (p *policy) end(now, begun time.Duration, o outcome) (closed bool) {
-	p.inFlight.Add(-1)
+	p.held.add(-oneCall)
 	if int64(begun) < p.settled.Load() {
 		return p.turn(now)
 	}
@@ -217,7 +201,7 @@ func (p *policy) end(now, begun time.Duration, o outcome) (closed bool) {
 }
 
 // endLasting takes a stream out.
-func (p *policy) endLasting() { p.lasting.Add(-1) }
+func (p *policy) endLasting() { p.held.add(-oneStream) }
 
 // The length of a window: as many calls as say something about the mean, over a time
 // in which the limit can have had its effect. Windows that are compared need more.
@@ -268,7 +252,7 @@ func (p *policy) turn(now time.Duration) (closed bool) {
 		p.recent.Store(int64(w.latency))
 	}
 	w.offered = p.callers.divide(w.length, w.shed)
-	there := p.inFlight.Load()
+	there := p.held.load().calls()
 	w.rate = (w.offered - w.shed - float64(p.streams.Swap(0)) - float64(there-p.there)) / w.length.Seconds()
 	w.inFlight = float64(p.seen.Swap(0)) / max(1, w.offered)
 	p.there = there

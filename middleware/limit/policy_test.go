@@ -3,7 +3,10 @@ package limit
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -76,8 +79,8 @@ func TestOverload(t *testing.T) {
 				if end.goodShare() < 0.99 {
 					t.Errorf("3 s after the overload: %v", end)
 				}
-				if w.policy.inFlight.Load() != 0 {
-					t.Errorf("%d in flight at the end", w.policy.inFlight.Load())
+				if n := w.policy.held.load().calls(); n != 0 {
+					t.Errorf("%d in flight at the end", n)
 				}
 			})
 		})
@@ -249,7 +252,7 @@ func TestUnusedLimitStays(t *testing.T) {
 func TestHang(t *testing.T) {
 	w := newWorld(1, 2, &wait{fixed(24 * time.Hour)})
 	most := int64(0)
-	w.before = func() { most = max(most, w.policy.inFlight.Load()) }
+	w.before = func() { most = max(most, w.policy.held.load().calls()) }
 	w.run(time.Minute, &source{name: "a", rate: func(time.Duration) float64 { return 1000 }})
 	if most > 32 {
 		t.Errorf("%d in flight", most)
@@ -364,5 +367,46 @@ func TestEqualCallers(t *testing.T) {
 				t.Errorf("goodput %.1f %%, callers from %.1f %% to %.1f %%", 100*good, 100*least, 100*most)
 			}
 		})
+	}
+}
+
+// TestMaxAtOnce: calls and streams that come at the same moment do not get in
+// together where there is room for one.
+func TestMaxAtOnce(t *testing.T) {
+	const most = 4
+	p := newPolicy(100, 100)
+	p.configure(false, most)
+	who := p.callers.find("a", false)
+	for range (most - 1) * lastingWeight { // so that calls and streams are both short of room
+		p.held.add(oneStream)
+	}
+	var wg sync.WaitGroup
+	var in, out atomic.Int64
+	for i := range 8 {
+		wg.Go(func() {
+			for range 20_000 {
+				stream := i%2 == 0
+				if p.admit(0, middleware.Critical, who, stream) != "" {
+					out.Add(1)
+					continue
+				}
+				in.Add(1)
+				if h := p.held.load(); h.used() > most {
+					t.Errorf("%d calls and %d streams are in, which count as %d, allowed are %d", h.calls(), h.lasting(), h.used(), most)
+				}
+				if runtime.Gosched(); stream {
+					p.endLasting()
+				} else {
+					p.end(0, 0, served)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if h := p.held.load(); h.calls() != 0 || h.lasting() != (most-1)*lastingWeight {
+		t.Errorf("at the end %d calls and %d streams are in", h.calls(), h.lasting())
+	}
+	if in.Load() == 0 || out.Load() == 0 {
+		t.Errorf("%d were let in, %d turned away: want both", in.Load(), out.Load())
 	}
 }

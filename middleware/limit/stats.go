@@ -63,7 +63,8 @@ func (p *policy) takeNews() []Event {
 }
 
 func (p *policy) stats() Stats {
-	s := Stats{InFlight: p.inFlight.Load(), Lasting: p.lasting.Load(), Latency: time.Duration(p.recent.Load()), Parts: map[middleware.Criticality]int64{}}
+	h := p.held.load()
+	s := Stats{InFlight: h.calls(), Lasting: h.lasting(), Latency: time.Duration(p.recent.Load()), Parts: map[middleware.Criticality]int64{}}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	b := p.bounds.Load()

@@ -116,7 +116,7 @@ func (w *world) arrive(s *source) {
 	c := &call{at: w.now, source: s}
 	w.calls = append(w.calls, c)
 	who := w.policy.callers.find(s.name, false)
-	if c.shed = w.policy.admit(w.now, s.class, who); c.shed == "" {
+	if c.shed = w.policy.admit(w.now, s.class, who, false); c.shed == "" {
 		w.server.serve(w, c)
 	}
 }
