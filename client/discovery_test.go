@@ -173,7 +173,7 @@ func TestStartWithoutARegistry(t *testing.T) {
 	if len(views) != 1 || views[0].Source != registry.SourceSnapshot || views[0].At.IsZero() {
 		t.Errorf("the list is %+v, want one from a snapshot", views)
 	}
-	changed := recorded[client.ViewChanged](w.events)
+	changed := toldOf[client.ViewChanged](t, w.events)
 	if len(changed) == 0 || changed[0].Source != registry.SourceSnapshot || changed[0].Instances != 1 {
 		t.Errorf("it was told as %+v", changed)
 	}

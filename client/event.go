@@ -253,6 +253,22 @@ type TokenRejected struct {
 	Err error
 }
 
+// MiddlewarePanicked says that a middleware has panicked in an HTTP call or a stream
+// over gRPC, which run in goroutines of their own. Where the caller waits the call
+// fails with a [middleware.PanicError]; if it has its response or stream nobody else
+// learns of it. Over other transports such a panic is the caller's.
+type MiddlewarePanicked struct {
+	// Service and Method are as in [CallRetried].
+	Service, Method string
+	// TraceID is that of the call, "" without one.
+	TraceID string
+	// Value is what it panicked with, Stack where.
+	Value any
+	Stack []byte
+}
+
+func (MiddlewarePanicked) event() {}
+
 func (TokenExposed) event()     {}
 func (TokenRejected) event()    {}
 func (TLSReloaded) event()      {}

@@ -178,7 +178,7 @@ func TestRegistryDownAtStart(t *testing.T) {
 		_, err := call(t.Context(), conn, methodGet)
 		return err == nil
 	})
-	failed, changed := recorded[client.ViewFailed](w.events), recorded[client.ViewChanged](w.events)
+	failed, changed := recorded[client.ViewFailed](w.events), toldOf[client.ViewChanged](t, w.events)
 	if len(failed) != 1 || failed[0].Registry != "memory" || failed[0].Protocol != "grpc" {
 		t.Errorf("the outage was told as %+v", failed)
 	}

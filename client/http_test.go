@@ -106,7 +106,7 @@ func TestHTTPRequest(t *testing.T) {
 	if err != nil || left > client.DefaultTimeout || left < client.DefaultTimeout-time.Second {
 		t.Errorf("the server is told of %s (%v)", left, err)
 	}
-	changed := recorded[client.ViewChanged](w.events)
+	changed := toldOf[client.ViewChanged](t, w.events)
 	if len(changed) != 1 || changed[0].Protocol != "http" || changed[0].Instances != 1 {
 		t.Errorf("the list was told as %+v", changed)
 	}

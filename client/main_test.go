@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strconv"
@@ -389,6 +390,17 @@ func recorded[E client.Event](r *recorder) []E {
 		}
 	}
 	return out
+}
+
+// toldOf is recorded where there may be none yet: some are told after what they tell
+// of is in use.
+func toldOf[E client.Event](t *testing.T, r *recorder) (got []E) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("a %T is told", *new(E)), func() bool {
+		got = recorded[E](r)
+		return len(got) > 0
+	})
+	return got
 }
 
 // reply is a handler that fails with a code and trailers.

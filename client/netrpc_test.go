@@ -36,7 +36,7 @@ func TestNetRPC(t *testing.T) {
 	if calls, dials := s.calls.Load(), s.dials.Load(); calls != 21 || dials != 1 {
 		t.Errorf("%d calls over %d connections, want 21 over 1", calls, dials)
 	}
-	changed := recorded[client.ViewChanged](w.events)
+	changed := toldOf[client.ViewChanged](t, w.events)
 	if len(changed) != 1 || changed[0].Protocol != "netrpc" || changed[0].Instances != 1 {
 		t.Errorf("the list was told as %+v", changed)
 	}

@@ -1,6 +1,9 @@
 package client
 
 import (
+	"context"
+	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -65,7 +68,25 @@ func newService(c *Client, name string) *service {
 // chain is what a call runs through: the middlewares of the client, those of
 // one connection, and the service's own.
 func (s *service) chain(inner []middleware.Middleware) []middleware.Middleware {
-	return slices.Concat(s.client.options.outer, inner, []middleware.Middleware{s.introduce, deadline.Client(s.timeout), s.attempts})
+	return slices.Concat([]middleware.Middleware{s.survive}, s.client.options.outer, inner, []middleware.Middleware{s.introduce, deadline.Client(s.timeout), s.attempts})
+}
+
+// survive keeps a panic of a middleware from ending the process where no caller could
+// recover it: in the goroutine that an HTTP call or a stream has of its own.
+func (s *service) survive(next middleware.Handler) middleware.Handler {
+	return func(ctx context.Context, call *middleware.Call) (err error) {
+		if call.Kind != middleware.ClientStream && call.Kind != middleware.ClientHTTP {
+			return next(ctx, call)
+		}
+		defer func() {
+			if v := recover(); v != nil {
+				p := &middleware.PanicError{Value: v, Stack: debug.Stack()}
+				s.client.options.events(MiddlewarePanicked{Service: s.name, Method: call.Method, TraceID: call.TraceID, Value: p.Value, Stack: p.Stack})
+				err = fmt.Errorf("call %q: %w", s.name, p)
+			}
+		}()
+		return next(ctx, call)
+	}
 }
 
 func (s *service) kind() string { return s.client.registry.Kind() }

@@ -5,6 +5,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"plinth.internal/client"
+	"plinth.internal/internal/errtext"
 	"plinth.internal/registry"
 )
 
@@ -31,6 +32,8 @@ func (a *App) countClient(e client.Event) {
 			outcome = "failed"
 		}
 		a.metrics.RouteFallbacks.WithLabelValues(e.Service, e.Route, outcome).Inc()
+	case client.MiddlewarePanicked:
+		a.metrics.ClientPanics.WithLabelValues(e.Service).Inc()
 	case client.TLSReloaded:
 		a.metrics.CountTLSReload("client", reloadApplied)
 	case client.TLSRejected:
@@ -77,6 +80,8 @@ func describeClient(e client.Event) string {
 			return "certificates for calls cannot be used, new connections fail until they can"
 		}
 		return "certificates for calls rejected, the last good ones stay in use"
+	case client.MiddlewarePanicked:
+		return "a middleware of a client panicked"
 	case client.TokenExposed:
 		return "tokens are sent without TLS, anybody on the way can take them: set the tls.mode of these calls to tls or mtls"
 	case client.TokenRejected:
@@ -102,6 +107,8 @@ func levelOfClient(e client.Event) zapcore.Level {
 		return zapcore.DebugLevel
 	case client.CallRetried, client.CallGaveUp, client.CallFailed, client.CallRejected, client.CallUnplaced, client.CallBounced, client.CallHedged:
 		return zapcore.DebugLevel
+	case client.MiddlewarePanicked:
+		return zapcore.ErrorLevel
 	}
 	return zapcore.InfoLevel
 }
@@ -162,6 +169,11 @@ func fieldsOfClient(e client.Event) []zap.Field {
 		}
 	case client.TLSReloaded, client.TLSRejected:
 		return fieldsOfClientTLS(e)
+	case client.MiddlewarePanicked:
+		return []zap.Field{
+			zap.String("target", e.Service), zap.String("method", e.Method), zap.String("trace_id", e.TraceID),
+			zap.String("panic", errtext.Value(e.Value)), zap.ByteString("stack", e.Stack),
+		}
 	case client.TokenExposed:
 		return []zap.Field{zap.String("target", e.Service)}
 	case client.TokenRejected:

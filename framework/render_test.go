@@ -50,7 +50,7 @@ func TestEveryEventIsRendered(t *testing.T) {
 			ClientEvent{client.ViewChanged{}}, ClientEvent{client.ViewFailed{Err: err}}, ClientEvent{client.CallRetried{Err: err}},
 			ClientEvent{client.LastResort{}}, ClientEvent{client.CallGaveUp{Err: err}}, ClientEvent{client.CallFailed{Err: err}}, ClientEvent{client.CallRejected{Err: &client.BreakerError{}}},
 			ClientEvent{client.CallUnplaced{Err: err}}, ClientEvent{client.CallBounced{}}, ClientEvent{client.CallHedged{}}, ClientEvent{client.InstanceEjected{}}, ClientEvent{client.RouteFellBack{}}, ClientEvent{client.InstanceReturned{}},
-			ClientEvent{client.ConnectionFailed{Err: err}}, ClientEvent{client.TokenExposed{}}, ClientEvent{client.TokenRejected{Err: err}},
+			ClientEvent{client.ConnectionFailed{Err: err}}, ClientEvent{client.MiddlewarePanicked{Value: err}}, ClientEvent{client.TokenExposed{}}, ClientEvent{client.TokenRejected{Err: err}},
 			ClientEvent{client.TLSReloaded{}}, ClientEvent{client.TLSRejected{Err: err}}, ClientEvent{client.TLSRejected{Err: err, Kept: true}},
 		},
 	} {

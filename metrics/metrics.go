@@ -24,6 +24,9 @@ type Metrics struct {
 	Server, Client *Calls
 	// Panics counts the panics of handlers that were caught, by method.
 	Panics *prometheus.CounterVec
+	// ClientPanics counts the panics of middlewares that were caught in HTTP calls to a
+	// service and streams, by the service.
+	ClientPanics *prometheus.CounterVec
 	// Retries counts the attempts after the first one, by the called service
 	// and the reason.
 	Retries *prometheus.CounterVec
@@ -71,6 +74,7 @@ func New() *Metrics {
 		Server:         newCalls("server", "received"),
 		Client:         newCalls("client", "made"),
 		Panics:         counter("server_panics_total", "Panics of handlers that were caught.", "method"),
+		ClientPanics:   counter("client_panics_total", "Panics of middlewares that were caught in HTTP calls and streams.", "service"),
 		Retries:        counter("client_retries_total", "Attempts after the first one of a call.", "service", "reason"),
 		Rejections:     counter("client_rejections_total", "Calls that were not sent: the breaker held them back, or nobody could be called.", "service", "reason"),
 		Bounces:        counter("client_bounces_total", "Attempts that an instance handed back, busier than the others; sent to another one at once.", "service"),
@@ -102,7 +106,7 @@ func New() *Metrics {
 // own are the framework's metrics, in the order of docs/metrics.md.
 func (m *Metrics) own() []prometheus.Collector {
 	return append([]prometheus.Collector{
-		m.Server, m.Client, m.Panics, m.serverBounces, m.faults, m.Retries, m.Rejections, m.Bounces, m.Hedges, m.Ejections, m.RouteFallbacks,
+		m.Server, m.Client, m.Panics, m.serverBounces, m.faults, m.ClientPanics, m.Retries, m.Rejections, m.Bounces, m.Hedges, m.Ejections, m.RouteFallbacks,
 		m.registryState, m.RegistryErrors, m.MassLapses, m.viewAge, m.instances, m.healthState, m.checkUp, m.BuildInfo,
 	}, slices.Concat(m.config.own(), m.tls.own(), m.limits.own(), m.auth.own(), m.lifecycle.own())...)
 }

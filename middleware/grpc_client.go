@@ -32,7 +32,8 @@ func withStatus(err error) error {
 // named target. The chain runs in a goroutine of its own, which ends when grpc
 // reports the stream's end: at the error or the last response that RecvMsg
 // returns, or when the context or the connection ends. A stream that is
-// abandoned without any of these leaks in grpc as well.
+// abandoned without any of these leaks in grpc as well. A panic of a middleware ends
+// the process there, unless one around it recovers.
 func StreamClient(target string, chain ...Middleware) grpc.StreamClientInterceptor {
 	return WatchedStreamClient(target, nil, chain...)
 }

@@ -23,7 +23,8 @@ const maxErrorBody = 64 << 10
 // is final the caller gets the response itself, as from any RoundTripper, be it
 // that its body has not come as a whole: then reading it ends with an error. The
 // chain runs in a goroutine of its own until the response body is read to its
-// end or closed. A request whose body cannot be had again (GetBody is nil) is
+// end or closed, where a panic of a middleware ends the process, unless one around it
+// recovers. A request whose body cannot be had again (GetBody is nil) is
 // sent once at most.
 func RoundTripper(target string, base http.RoundTripper, chain ...Middleware) http.RoundTripper {
 	return &roundTripper{target: target, base: base, handler: Chain(chain...)(end)}
