@@ -36,6 +36,7 @@ type Client struct {
 	closed   bool
 	services map[string]*service
 	conns    []*grpc.ClientConn
+	upgraded map[*upgraded]struct{}
 }
 
 // New returns a client that finds services through reg. It starts nothing and
@@ -48,7 +49,7 @@ func New(reg *registry.Registry, opts ...Option) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make client: %w", err)
 	}
-	c := &Client{registry: reg, options: o, services: map[string]*service{}}
+	c := &Client{registry: reg, options: o, services: map[string]*service{}, upgraded: map[*upgraded]struct{}{}}
 	c.options.events = c.recent.before(o.events)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c, nil
@@ -121,18 +122,23 @@ func (c *Client) HTTP(service string, opts ...HTTPOption) *http.Client {
 
 // Close closes all connections and ends everything the client has started; it
 // returns when that has ended. Calls in flight fail with CANCELED, so it is
-// to be called when there are none. It is safe to call it again.
+// to be called when there are none. Connections that a response has made the
+// caller's, such as WebSockets, are closed too. It is safe to call it again.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	c.closed = true
 	conns := c.conns
 	c.conns = nil
 	services := slices.Collect(maps.Values(c.services)) // no more are made
+	taken := slices.Collect(maps.Keys(c.upgraded))      // likewise
 	c.mu.Unlock()
 
 	c.cancel()
 	for _, s := range services {
 		s.netrpcHome.close()
+	}
+	for _, u := range taken {
+		_ = u.Close()
 	}
 	var errs []error
 	for _, conn := range conns {

@@ -115,6 +115,9 @@ func (b *httpBase) RoundTrip(r *http.Request) (*http.Response, error) {
 			s.name, n.addr, s.name)}
 	}
 	if err == nil {
+		err = s.upgrade(resp)
+	}
+	if err == nil {
 		a.sent.Store(true)
 		a.answer(n)
 		if a.http.timer != nil && resp.StatusCode < http.StatusBadRequest { // the body of an error belongs to the attempt
