@@ -36,6 +36,7 @@ type options struct {
 	quota      int64
 	tokenTTL   time.Duration
 	timeout    time.Duration
+	abandoned  func() // called when a start that took too long has ended, nil for nothing
 }
 
 type optionFunc func(*options)
@@ -114,7 +115,7 @@ func start(dir string, o options) (*Server, error) {
 	}
 	cfg.ServiceRegister = func(g *grpc.Server) { servers <- g }
 
-	etcd, err := startEtcd(cfg, o.timeout)
+	etcd, err := startEtcd(cfg, o.timeout, o.abandoned)
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +179,7 @@ func (g giveUp) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
 // startEtcd is embed.StartEtcd, but returns an error where that would exit,
 // panic, or hang because a goroutine it waits for has given up. In the last
 // case what it has opened so far stays open, because there is no way to get at it.
-func startEtcd(cfg *embed.Config, timeout time.Duration) (*embed.Etcd, error) {
+func startEtcd(cfg *embed.Config, timeout time.Duration, abandoned func()) (*embed.Etcd, error) {
 	gaveUp := make(giveUp, 1)
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(
 		zap.New(zapcore.NewNopCore(), zap.WithFatalHook(gaveUp), zap.WithPanicHook(gaveUp)))
@@ -206,6 +207,9 @@ func startEtcd(cfg *embed.Config, timeout time.Duration) (*embed.Etcd, error) {
 		go func() {
 			if r := <-started; r.etcd != nil {
 				r.etcd.Close()
+			}
+			if abandoned != nil {
+				abandoned()
 			}
 		}()
 		return nil, fmt.Errorf("no start after %v, does another etcd use the directory", timeout)

@@ -12,10 +12,15 @@ func TestDirectoryInUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
-	second, err := start(dir, options{timeout: 200 * time.Millisecond})
+	ended := make(chan struct{})
+	defer func() {
+		s.Close()
+		<-ended // the other one begins now, and uses the directory until it is closed
+	}()
+	second, err := start(dir, options{timeout: 200 * time.Millisecond, abandoned: func() { close(ended) }})
 	if err == nil {
 		second.Close()
+		close(ended)
 		t.Fatal("a second server started on the directory of the first")
 	}
 	if want := "does another etcd use the directory"; !strings.Contains(err.Error(), want) {
