@@ -100,6 +100,17 @@ func startProcess(t *testing.T, settings ...string) *process {
 	return p
 }
 
+// says waits for a line of the log.
+func (p *process) says(msg string) {
+	p.t.Helper()
+	eventually(p.t, 10*time.Second, "it says "+msg, func() error {
+		if !strings.Contains(p.stderr.String(), `"msg":"`+msg+`"`) {
+			return errors.New("no line about it in its log")
+		}
+		return nil
+	})
+}
+
 // endpoint waits until the process listens and returns an address of it.
 func (p *process) endpoint(name string) string {
 	p.t.Helper()
@@ -507,13 +518,9 @@ func TestProcessSecondSignal(t *testing.T) {
 	if _, err := say(t.Context(), conn, "x"); err != nil {
 		t.Fatal(err)
 	}
+	p.says("ready") // one that is not yet stops without a drain
 	p.signal(syscall.SIGTERM)
-	eventually(t, 5*time.Second, "it is stopping", func() error {
-		if !strings.Contains(p.stderr.String(), `"msg":"stopping"`) {
-			return errors.New("no line about it in its log")
-		}
-		return nil
-	})
+	p.says("stopping")
 	// The same signal twice at the same moment counts as one; somebody who means
 	// it sends another one later.
 	eventually(t, 5*time.Second, "it ends", func() error {
@@ -527,6 +534,28 @@ func TestProcessSecondSignal(t *testing.T) {
 	})
 	if code := p.wait(time.Second); code != 128+int(syscall.SIGTERM) {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// TestProcessSignalledToTheEnd: the exit code is the framework's, whenever a signal comes.
+func TestProcessSignalledToTheEnd(t *testing.T) {
+	t.Parallel()
+	for range 5 {
+		p := startProcess(t, "server.drain.delay=0s")
+		p.says("ready")
+		p.signal(syscall.SIGTERM)
+		p.says("stopping")
+		for ended := false; !ended; {
+			_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended just now
+			select {
+			case <-p.exited:
+				ended = true
+			case <-time.After(100 * time.Microsecond):
+			}
+		}
+		if code := p.wait(time.Second); code != 0 && code != 128+int(syscall.SIGTERM) {
+			t.Errorf("exit code %d", code)
+		}
 	}
 }
 
@@ -547,19 +576,9 @@ func TestProcessSecondSignalAtOnce(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			p := startProcess(t, "server.drain.delay=6s") // an idle instance waits for half of it
-			eventually(t, 10*time.Second, "it is ready", func() error {
-				if !strings.Contains(p.stderr.String(), `"msg":"ready"`) {
-					return errors.New("no line about it in its log")
-				}
-				return nil
-			})
+			p.says("ready")
 			p.signal(syscall.SIGTERM)
-			eventually(t, 5*time.Second, "it is stopping", func() error {
-				if !strings.Contains(p.stderr.String(), `"msg":"stopping"`) {
-					return errors.New("no line about it in its log")
-				}
-				return nil
-			})
+			p.says("stopping")
 			<-time.After(tc.after)
 			p.signal(tc.second)
 			if code := p.wait(10 * time.Second); code != tc.code {

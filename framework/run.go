@@ -43,10 +43,19 @@ const sameSignal = 20 * time.Millisecond
 //
 // It is built from [New], [App.Run] and [WithHeapFloor] alone.
 func Run(name string, setup Setup, opts ...Option) {
-	os.Exit(run(name, setup, os.Args[1:], os.Stdout, os.Stderr, opts))
+	os.Exit(run(name, setup, os.Args[1:], os.Stdout, os.Stderr, caught, opts))
 }
 
-func run(name string, setup Setup, args []string, stdout, stderr io.Writer, opts []Option) int {
+// caught begins to catch the signals that stop a service, for the rest of the
+// process' life: one that comes after the stop and before the exit must not make a
+// death of it.
+func caught() <-chan os.Signal {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
+	return signals
+}
+
+func run(name string, setup Setup, args []string, stdout, stderr io.Writer, catch func() <-chan os.Signal, opts []Option) int {
 	fail := func(code int, err error) int {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			_, _ = fmt.Fprintf(stderr, "%s: %s\n", name, line)
@@ -81,9 +90,7 @@ func run(name string, setup Setup, args []string, stdout, stderr io.Writer, opts
 
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
-	defer signal.Stop(signals)
+	signals := catch()
 	ended := make(chan error, 1)
 	go func() { ended <- app.Run(ctx) }()
 	var first os.Signal

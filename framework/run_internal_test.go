@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net/http"
+	"os"
 	"testing"
 )
 
@@ -15,7 +16,7 @@ func TestRoutesWithoutListener(t *testing.T) {
 		s.Handle("GET /", http.NotFoundHandler())
 		return nil
 	}, []string{"--server.grpc.addr=127.0.0.1:0", "--server.admin.addr="}, t.Output(), &stderr,
-		[]Option{WithConfigFile(""), WithEnviron(nil), WithLogOutput(t.Output())})
+		func() <-chan os.Signal { return nil }, []Option{WithConfigFile(""), WithEnviron(nil), WithLogOutput(t.Output())})
 	if want := "front: handle HTTP: there are routes but no listener; set server.http.addr, for instance to :8080\n"; code != exitUsage || stderr.String() != want {
 		t.Errorf("exit code %d, %q, want %d and %q", code, stderr.String(), exitUsage, want)
 	}

@@ -92,21 +92,21 @@ func TestHealthcheckReadsNoCertificates(t *testing.T) {
 		"--clients.default.tls.mode=tls", "--clients.default.tls.ca_file=" + missing,
 	}
 	opts := []Option{WithConfigFile(""), WithEnviron(nil)}
-	if code := run("echo", setup, args, &out, &out, opts); code != exitFailed || !strings.Contains(out.String(), "check health") {
+	if code := run("echo", setup, args, &out, &out, nil, opts); code != exitFailed || !strings.Contains(out.String(), "check health") {
 		t.Errorf("code %d, %s", code, &out)
 	}
 	out.Reset()
-	if code := run("echo", setup, args[1:4], &out, &out, opts); code != exitUsage || !strings.Contains(out.String(), "none.pem: no such file") {
+	if code := run("echo", setup, args[1:4], &out, &out, nil, opts); code != exitUsage || !strings.Contains(out.String(), "none.pem: no such file") {
 		t.Errorf("a start: code %d, %s", code, &out)
 	}
 	out.Reset()
-	if code := run("echo", setup, args[4:], &out, &out, opts); code != exitUsage || !strings.Contains(out.String(), "clients.default.tls: ") {
+	if code := run("echo", setup, args[4:], &out, &out, nil, opts); code != exitUsage || !strings.Contains(out.String(), "clients.default.tls: ") {
 		t.Errorf("a start with files for calls: code %d, %s", code, &out)
 	}
 	a := tlstest.NewAuthority(t, "a")
 	d := tlstest.NewDir(t, t.TempDir(), a.PEM(), a.Issue(t, "echo", tlstest.Expired()))
 	out.Reset()
-	if code := run("echo", setup, []string{"--server.tls.cert_file=" + d.Cert, "--server.tls.key_file=" + d.Key}, &out, &out, opts); code != exitUsage ||
+	if code := run("echo", setup, []string{"--server.tls.cert_file=" + d.Cert, "--server.tls.key_file=" + d.Key}, &out, &out, nil, opts); code != exitUsage ||
 		!strings.Contains(out.String(), "server.tls: use certificate from "+d.Cert+": it has expired") {
 		t.Errorf("a start with an expired certificate: code %d, %s", code, &out)
 	}
