@@ -116,7 +116,7 @@ func (c *Client) HTTP(service string, opts ...HTTPOption) *http.Client {
 	}
 	return &http.Client{Transport: &httpTransport{
 		service: s.name,
-		chain:   middleware.RoundTripper(s.name, &httpBase{service: s}, s.chain(o.middleware)...),
+		chain:   middleware.RoundTripper(s.name, &httpBase{service: s}, s.apart(o.middleware)...),
 	}}
 }
 

@@ -55,7 +55,7 @@ func (s *service) transportOptions() []grpc.DialOption {
 		grpc.WithInitialWindowSize(StreamWindow),
 		grpc.WithInitialConnWindowSize(ConnectionWindow),
 		grpc.WithIdleTimeout(0), // off: an idle connection is a warm one
-		grpc.WithStreamInterceptor(middleware.WatchedStreamClient(s.name, watchStream, s.chain(nil)...)),
+		grpc.WithStreamInterceptor(middleware.WatchedStreamClient(s.name, watchStream, s.apart(nil)...)),
 	}
 }
 

@@ -255,7 +255,7 @@ func TestHTTPMaxConnections(t *testing.T) {
 // TestHTTPMaxConnectionsChanges: a changed bound holds for the next request, and a
 // request that got no connection in time says why.
 func TestHTTPMaxConnectionsChanges(t *testing.T) {
-	w, current := httpSettings(t, client.Settings{Timeout: 100 * time.Millisecond, MaxConnections: 1})
+	w, current := httpSettings(t, client.Settings{Timeout: 30 * time.Second, MaxConnections: 1})
 	var inside atomic.Int64
 	release := make(chan struct{})
 	w.pooled(t, "a", func(_ http.ResponseWriter, r *http.Request) {
@@ -267,37 +267,31 @@ func TestHTTPMaxConnectionsChanges(t *testing.T) {
 		}
 	})
 	h := w.client.HTTP("echo")
-	errs := make(chan error, 3)
-	for range cap(errs) {
-		go func() {
-			_, _, err := text(t, h, http.MethodGet, nil)
-			errs <- err
-		}()
+	request := func(errs chan<- error) {
+		_, _, err := text(t, h, http.MethodGet, nil)
+		errs <- err
 	}
-	why := 0
-	for range cap(errs) {
-		err := <-errs
-		if err == nil {
-			t.Fatal("a request was answered, although none is")
-		}
-		if strings.Contains(err.Error(), "clients.echo.http.max_connections, client.Settings.MaxConnections in code, allows 1 connections") {
-			why++
-		}
+	served, waited := make(chan error, 4), make(chan error, 2)
+	go request(served)
+	eventually(t, "one has the connection", func() bool { return inside.Load() == 1 })
+	current.Store(&client.Settings{Timeout: 100 * time.Millisecond, MaxConnections: 1})
+	for range cap(waited) {
+		go request(waited)
 	}
-	if why == 0 {
-		t.Error("no error names the bound")
+	for range cap(waited) {
+		err := <-waited
+		if err == nil || !strings.Contains(err.Error(), "clients.echo.http.max_connections, client.Settings.MaxConnections in code, allows 1 connections") {
+			t.Errorf("a request that has waited for the connection: %v", err)
+		}
 	}
 	current.Store(&client.Settings{Timeout: 30 * time.Second, MaxConnections: 3})
-	for range cap(errs) {
-		go func() {
-			_, _, err := text(t, h, http.MethodGet, nil)
-			errs <- err
-		}()
+	for range 3 {
+		go request(served)
 	}
-	eventually(t, "three are served at a time", func() bool { return inside.Load() == 3 })
+	eventually(t, "three more are served at a time", func() bool { return inside.Load() == 4 })
 	close(release)
-	for range cap(errs) {
-		if err := <-errs; err != nil {
+	for range cap(served) {
+		if err := <-served; err != nil {
 			t.Error(err)
 		}
 	}

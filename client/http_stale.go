@@ -61,11 +61,11 @@ func (c *freshConn) Write(b []byte) (int, error) {
 	if w := c.wire.Load(); w != nil {
 		return w.write(c, b)
 	}
-	return c.send(b)
+	return c.Conn.Write(b)
 }
 
-// send writes to the connection. Where net/http has closed it, for what it read
-// before the request was written, that is the error.
+// send writes a part of a request. Where net/http has closed the connection, for what
+// it read before that was written, this is the error.
 func (c *freshConn) send(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
 	if lost := c.lost.Load(); lost != nil && errors.Is(err, net.ErrClosed) {

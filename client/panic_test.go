@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -43,7 +44,15 @@ func TestPanicOfMiddleware(t *testing.T) {
 	} {
 		for _, late = range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s late %v", method, late), func(t *testing.T) {
-				w := newWorld(t, client.WithMiddleware(panics))
+				seen := make(chan error, 1)
+				around := func(next middleware.Handler) middleware.Handler {
+					return func(ctx context.Context, call *middleware.Call) error {
+						err := next(ctx, call)
+						seen <- err
+						return err
+					}
+				}
+				w := newWorld(t, client.WithMiddleware(around, nil, panics))
 				if method == http.MethodGet {
 					w.web(t, "a", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "x") })
 				} else {
@@ -57,6 +66,9 @@ func TestPanicOfMiddleware(t *testing.T) {
 				if p := got[0]; len(got) != 1 || p.Service != "echo" || p.Method != method || p.TraceID != "4bf92f35" || p.Value != "secret" ||
 					!strings.Contains(string(p.Stack), "TestPanicOfMiddleware") {
 					t.Errorf("told %+v", got)
+				}
+				if p, ok := errors.AsType[*middleware.PanicError](<-seen); !ok || p.Value != "secret" {
+					t.Errorf("the middleware around it sees %v", p)
 				}
 			})
 		}

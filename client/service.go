@@ -68,24 +68,35 @@ func newService(c *Client, name string) *service {
 // chain is what a call runs through: the middlewares of the client, those of
 // one connection, and the service's own.
 func (s *service) chain(inner []middleware.Middleware) []middleware.Middleware {
-	return slices.Concat([]middleware.Middleware{s.survive}, s.client.options.outer, inner, []middleware.Middleware{s.introduce, deadline.Client(s.timeout), s.attempts})
+	return slices.Concat(s.client.options.outer, inner, []middleware.Middleware{s.introduce, deadline.Client(s.timeout), s.attempts})
 }
 
-// survive keeps a panic of a middleware from ending the process where no caller could
-// recover it: in the goroutine that an HTTP call or a stream has of its own.
-func (s *service) survive(next middleware.Handler) middleware.Handler {
-	return func(ctx context.Context, call *middleware.Call) (err error) {
-		if call.Kind != middleware.ClientStream && call.Kind != middleware.ClientHTTP {
-			return next(ctx, call)
+// apart is the chain of calls that run in a goroutine of their own, HTTP calls and
+// streams. No caller could recover a panic there, so that of a middleware becomes an
+// error, which those around it see.
+func (s *service) apart(inner []middleware.Middleware) []middleware.Middleware {
+	chain := s.chain(inner)
+	for i, m := range chain {
+		if m != nil {
+			chain[i] = s.survive(m)
 		}
-		defer func() {
-			if v := recover(); v != nil {
-				p := &middleware.PanicError{Value: v, Stack: debug.Stack()}
-				s.client.options.events(MiddlewarePanicked{Service: s.name, Method: call.Method, TraceID: call.TraceID, Value: p.Value, Stack: p.Stack})
-				err = fmt.Errorf("call %q: %w", s.name, p)
-			}
-		}()
-		return next(ctx, call)
+	}
+	return chain
+}
+
+func (s *service) survive(m middleware.Middleware) middleware.Middleware {
+	return func(next middleware.Handler) middleware.Handler {
+		handler := m(next)
+		return func(ctx context.Context, call *middleware.Call) (err error) {
+			defer func() {
+				if v := recover(); v != nil {
+					p := &middleware.PanicError{Value: v, Stack: debug.Stack()}
+					s.client.options.events(MiddlewarePanicked{Service: s.name, Method: call.Method, TraceID: call.TraceID, Value: p.Value, Stack: p.Stack})
+					err = fmt.Errorf("call %q: %w", s.name, p)
+				}
+			}()
+			return handler(ctx, call)
+		}
 	}
 }
 
